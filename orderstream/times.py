@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+SECOND, MINUTE, QUARTER, HOUR, DAY = 1_000, 60_000, 900_000, 3_600_000, 86_400_000
 """Milliseconds."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,12 +40,12 @@ def text(ms: int) -> str:
 
 def day_start(ms: int, zone: str) -> int:
     """ms UTC at which the calendar day of `ms` began in `zone` (an IANA name)."""
-    # one cache row an hour and zone: no zone in use changes its offset within an hour of the clock
-    return _day_start(ms // HOUR, zone)
+    # one cache row a quarter of an hour: zones are offset from UTC by multiples of it
+    return _day_start(ms // QUARTER, zone)
 
 
 @lru_cache(maxsize=4096)
-def _day_start(hour: int, zone: str) -> int:
-    local = (_EPOCH + timedelta(hours=hour)).astimezone(ZoneInfo(zone))
+def _day_start(quarter: int, zone: str) -> int:
+    local = (_EPOCH + timedelta(minutes=15 * quarter)).astimezone(ZoneInfo(zone))
     start = local.replace(hour=0, minute=0, second=0, microsecond=0)
     return (start.astimezone(UTC) - _EPOCH) // _MS
