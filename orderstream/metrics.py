@@ -1,0 +1,203 @@
+"""Every number that the line's processes show, in one typed list.
+
+Law: a label's values come from a list that somebody maintains (channels, hops, rules of the pack, reject codes), never from
+an order. No user, address, ip, order id or text of a channel becomes a label. Reason: Prometheus keeps a series for each value
+ever seen, so a label fed by orders fills its memory, and one fed by buyers stores personal data where nobody looks for it.
+
+Nothing is registered at import: a process makes one `Metrics` and hands it to what counts; a test makes its own. Intake's
+own numbers are in `orderstream.intake.metrics`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+
+Hop = Literal["normalise", "detect", "route"]
+"""The three steps of the way of an order, as in agents/."""
+
+LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 5.0, 10.0)
+"""Seconds. 0.3 is what is shown at 100 orders/s and 0.8 what is promised: both are edges, so that no quantile is a guess there."""
+
+BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+"""Records. One at low load, hundreds on a backlog: the width of the batch is how the line answers to load."""
+
+
+class Metrics:
+    """The metrics of one process. Every process has all of them; those that it never touches stay at zero or absent."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        r = self.registry
+
+        # -- what passes -----------------------------------------------------------------------------------------------
+        # hop: normalise, detect, route. Counts orders (for detect: facts' orders), repeats after a crash included.
+        self.orders: Counter = Counter(
+            "orderstream_orders_total", "各环节处理的订单 / orders handled by a hop", ["hop", "channel"], registry=r
+        )
+        # verdict: released, review, frozen, pending, withdrawn, rejected. One a change of verdict, not one an order.
+        self.verdicts: Counter = Counter(
+            "orderstream_verdicts_total", "判定数 / verdicts sent", ["channel", "verdict", "level"], registry=r
+        )
+        # rule: ids of the pack in force. The signals of the verdicts counted above.
+        self.signals: Counter = Counter("orderstream_signals_total", "规则命中 / signals by rule", ["rule", "level"], registry=r)
+        # A channel that stops sending ips shows here, and nowhere else: absent is not clean.
+        self.not_available: Counter = Counter(
+            "orderstream_rule_not_available_total",
+            "缺少输入而无法判断的规则 / rules that lacked their input",
+            ["rule"],
+            registry=r,
+        )
+        # cause: signals, cancelled, refunded, edited, outcome. An order that was released and no longer is.
+        self.recalls: Counter = Counter("orderstream_recalls_total", "召回 / released orders recalled", ["cause"], registry=r)
+        # Signals that came after the recall horizon or after shipping: tags and a notice, no recall.
+        self.found_late: Counter = Counter(
+            "orderstream_found_late_total", "超过召回期限才发现 / signals found too late to recall", ["rule"], registry=r
+        )
+        # Orders first received more than the pack's lateness after their event time: no window rule judged them.
+        self.late_orders: Counter = Counter(
+            "orderstream_late_orders_total", "迟到订单 / orders too late for windows", ["channel"], registry=r
+        )
+        # code: the short codes of Rejected; reasons and bytes are on orders.rejected.
+        self.rejected: Counter = Counter(
+            "orderstream_rejected_total", "拒收记录 / records that are no order", ["channel", "code"], registry=r
+        )
+        # Rejects of the last minute as the limit on dead letters sees them; at the limit the worker stops.
+        self.rejects_per_minute: Gauge = Gauge(
+            "orderstream_rejects_per_minute", "最近一分钟拒收数 / rejects in the last minute", registry=r
+        )
+        # action: confirm, lock-stock, unlock-stock, challenge, second-check, notify.
+        self.actions: Counter = Counter("orderstream_actions_total", "动作请求 / actions asked for", ["action"], registry=r)
+
+        # -- how long it takes -----------------------------------------------------------------------------------------
+        # From intake's received_at to the verdict's decided_at: what the promise of 800 ms is about.
+        self.latency: Histogram = Histogram(
+            "orderstream_latency_seconds",
+            "从接收到判定 / received_at to verdict",
+            ["channel"],
+            buckets=LATENCY_BUCKETS,
+            registry=r,
+        )
+        # normalise: received_at to normalised_at · detect: normalised_at to the facts' answer · route: that to decided_at.
+        self.hop_latency: Histogram = Histogram(
+            "orderstream_hop_latency_seconds", "各环节耗时 / time of one hop", ["hop"], buckets=LATENCY_BUCKETS, registry=r
+        )
+
+        # -- what waits ------------------------------------------------------------------------------------------------
+        # Dossiers whose facts have not all answered; per partition, as each belongs to one worker at a time.
+        self.pending_dossiers: Gauge = Gauge(
+            "orderstream_pending_dossiers", "等待中的案卷 / dossiers waiting for answers", ["partition"], registry=r
+        )
+        # 0 where none waits. There is no time-out on the normal path, so this gauge is the only thing that tells of a stuck one.
+        self.oldest_dossier: Gauge = Gauge(
+            "orderstream_oldest_dossier_age_seconds", "最久案卷的等待 / age of the oldest dossier", ["partition"], registry=r
+        )
+        # Records between the group's position and the end of a partition of an input topic.
+        self.lag: Gauge = Gauge("orderstream_consumer_lag", "消费积压 / records not read yet", ["topic", "partition"], registry=r)
+        # Batches taken and not acknowledged yet. Stuck above zero with no traffic: a send that never came back.
+        self.inflight: Gauge = Gauge("orderstream_inflight_batches", "处理中的批次 / batches in flight", ["hop"], registry=r)
+        self.batch_size: Histogram = Histogram(
+            "orderstream_batch_size", "每批记录数 / records a batch", ["hop"], buckets=BATCH_BUCKETS, registry=r
+        )
+
+        # -- what is kept ----------------------------------------------------------------------------------------------
+        # entity: user, device, phone, ip, segment, payment, address, sku. Grows without bound only if expiry is broken.
+        self.window_entries: Gauge = Gauge("orderstream_window_entries", "窗口条目 / entries in windows", ["entity"], registry=r)
+        # table: the tables of agents/. Counted while a worker recovers its partitions from the changelog.
+        self.recovered: Counter = Counter(
+            "orderstream_recovered_records_total", "恢复的记录 / changelog records recovered", ["table"], registry=r
+        )
+        self.recovery_seconds: Gauge = Gauge(
+            "orderstream_recovery_seconds", "上次恢复耗时 / duration of the last recovery", registry=r
+        )
+        # One failed send stops the worker, so this rarely passes 1; a restart loop makes it visible all the same.
+        self.failed_sends: Counter = Counter(
+            "orderstream_failed_sends_total", "发送失败 / sends that the broker did not acknowledge", ["topic"], registry=r
+        )
+
+        # -- what is in force ------------------------------------------------------------------------------------------
+        # 1 for the pack in force, labelled `name@version`; see `pack_in_force`.
+        self.pack_info: Gauge = Gauge("orderstream_pack_info", "现行规则包 / rule pack in force", ["pack"], registry=r)
+        # 1: everything is tagged and released, nothing is held back. Alerts at once and as long as it lasts.
+        self.bypass: Gauge = Gauge("orderstream_bypass", "旁路放行 / bypass mode", registry=r)
+        # Rules set to tag-only by `rules disable`.
+        self.disabled_rules: Gauge = Gauge("orderstream_disabled_rules", "停用的规则数 / rules disabled", registry=r)
+
+        # -- the example consumers -------------------------------------------------------------------------------------
+        # consumer: erp, wms. effect: released, recalled, intercept, cancelled, lock, unlock, stock, repeat, old.
+        self.applied: Counter = Counter(
+            "orderstream_consumer_records_total",
+            "消费端应用的记录 / records by what a consumer did with them",
+            ["consumer", "effect"],
+            registry=r,
+        )
+
+        ProcessCollector(registry=r)
+        PlatformCollector(registry=r)
+        GCCollector(registry=r)
+
+        # present from the first scrape: an alert on a series that does not exist yet stays silent
+        self.bypass.set(0)
+        self.disabled_rules.set(0)
+        self.rejects_per_minute.set(0)
+
+    def pack_in_force(self, pack: str) -> None:
+        """Show `name@version` as the pack in force, and no other: versions passed by leave no series behind."""
+        self.pack_info.clear()
+        self.pack_info.labels(pack).set(1)
+
+    def partition_lost(self, partition: int) -> None:
+        """Forget a partition's dossiers after a rebalance: another worker shows them now, and a frozen age would alert."""
+        for gauge in (self.pending_dossiers, self.oldest_dossier):
+            with contextlib.suppress(KeyError):  # never set: some versions of the client raise
+                gauge.remove(str(partition))
+
+    def names(self) -> set[str]:
+        """Every sample name that a scrape can contain; tests hold alerts and dashboards against it."""
+        found: set[str] = set()
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Gauge | Histogram):
+                name = metric._name  # noqa: SLF001  the name as given, before samples exist for its labels
+                if isinstance(metric, Histogram):
+                    found |= {f"{name}_bucket", f"{name}_sum", f"{name}_count"}
+                elif isinstance(metric, Counter):
+                    found.add(f"{name}_total")
+                else:
+                    found.add(name)
+        return found
+
+
+class Served(NamedTuple):
+    """A metrics endpoint. port: the one that it got; close: stop it and free the port."""
+
+    port: int
+    close: Callable[[], None]
+
+
+def serve(metrics: Metrics, port: int = 0, host: str = "127.0.0.1") -> Served:
+    """Serve /metrics in a daemon thread. Port 0 takes a free one, as several workers share a host.
+
+    Loopback unless told otherwise: numbers of a shop's sales are nobody else's. Raises OSError where the port is taken.
+    """
+    server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+    return Served(server.server_port, lambda: _close(server, thread))
+
+
+def _close(server: WSGIServer, thread: threading.Thread) -> None:
+    server.shutdown()
+    server.server_close()
+    thread.join()
