@@ -1,0 +1,230 @@
+"""A pack: a folder of rules and a policy, read whole, checked, compiled once, named by its content.
+
+Law: the version is a hash of what the pack says, so two packs of one version judge alike and a changed number is another
+version. A pack that cannot be understood is a PackError with the file and the reason; nothing of it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cel
+import msgspec
+import yaml
+
+from orderstream import money, times
+from orderstream.rules.model import LEVELS, Kind, Policy, Rule, duration
+
+DAY_WINDOW = "day"
+"""`within: day`: the shop's calendar day, up to the order's own time."""
+
+
+_T = TypeVar("_T")
+
+
+class PackError(ValueError):
+    """The pack cannot be used; the sentence says which file and why."""
+
+
+class Judge:
+    """A rule, ready to run: its durations in ms and its expressions compiled."""
+
+    __slots__ = ("above", "at_least", "by_day", "id", "kinds", "limit", "marks_all", "members", "programs", "rule", "sharing", "span")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.id = rule.id
+        self.kinds: tuple[Kind, ...] = () if rule.on == "order" else rule.on
+        self.by_day = rule.within == DAY_WINDOW
+        self.span = 0 if rule.within is None else times.DAY if self.by_day else duration(rule.within)
+        self.marks_all = rule.marks == "all"
+        self.sharing = rule.sharing is not None
+        measure = rule.measure
+        self.at_least = measure.at_least if measure else None
+        self.above = measure.above if measure else None
+        self.limit = self.at_least if self.at_least is not None else self.above
+        self.programs: dict[str, cel.Program] = {}
+        for name in ("when", "unavailable", "members", "profile", "value", "limit", "detail"):
+            source = getattr(rule, name)
+            if source is not None:
+                self.programs[name] = _compile(rule.id, name, source)
+
+    @property
+    def windowed(self) -> bool:
+        return self.span > 0
+
+    def fires(self, value: float) -> bool:
+        """Whether a measured value is past the rule's limit."""
+        return value >= self.at_least if self.at_least is not None else self.above is not None and value > self.above
+
+    def run(self, name: str, context: cel.Context) -> Any:
+        return self.programs[name].execute(context)
+
+
+class Pack:
+    """A compiled pack. version: `<name>@<hash of the content>`; lateness, horizon, clock_ahead, merge_within: ms."""
+
+    def __init__(self, policy: Policy, rules: Mapping[str, Rule]) -> None:
+        self.policy = policy
+        self.rules: dict[str, Rule] = dict(sorted(rules.items()))
+        content = msgspec.json.encode(self._content(), order="deterministic")
+        self.version = f"{policy.name}@{hashlib.sha256(content).hexdigest()[:12]}"
+        try:
+            self.lateness = duration(policy.lateness)
+            self.horizon = duration(policy.horizon)
+            self.clock_ahead = duration(policy.clock_ahead)
+            self.merge_within = duration(policy.merge_within)
+            self.active_from = -1 if policy.active_from is None else times.parse(policy.active_from)
+        except ValueError as error:
+            raise PackError(f"policy.yaml: {error}") from error
+        self.judges: dict[str, Judge] = {}
+        for rule in self.rules.values():
+            _check(rule)
+            self.judges[rule.id] = Judge(rule)
+        self._check_policy()
+        self.own = [j for j in self.judges.values() if not j.kinds]
+        self.by_kind: dict[str, list[Judge]] = {}
+        for judge in self.judges.values():
+            for kind in judge.kinds:
+                self.by_kind.setdefault(kind, []).append(judge)
+        self.filtered = [j for j in self.judges.values() if j.kinds and ("members" in j.programs or "unavailable" in j.programs)]
+
+    def _content(self) -> dict[str, object]:
+        # the time from which a pack holds is not what it says
+        policy = msgspec.structs.replace(self.policy, active_from=None)
+        return {"policy": msgspec.to_builtins(policy), "rules": {k: msgspec.to_builtins(r) for k, r in self.rules.items()}}
+
+    def _check_policy(self) -> None:
+        if self.policy.currency not in money.EXPONENT:
+            raise PackError(f"policy.yaml: currency {self.policy.currency!r} is not an ISO 4217 code")
+        missing = [level for level in LEVELS if level not in self.policy.levels]
+        if missing:
+            raise PackError(f"policy.yaml: levels lacks {', '.join(missing)}")
+        for combination in self.policy.combinations:
+            strange = [r for r in (*combination.all, *combination.any) if r not in self.rules]
+            if strange:
+                raise PackError(f"policy.yaml: combination {combination.id} names no rule of this pack: {', '.join(strange)}")
+
+    @cached_property
+    def keep(self) -> dict[str, int]:
+        """Entity kind -> ms that an entry is needed by any rule's window (merging included); without lateness and horizon."""
+        spans = {kind: max((j.span for j in judges), default=0) for kind, judges in self.by_kind.items()}
+        spans["receiver"] = self.merge_within
+        return spans
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Entity kinds that the rules of this pack ask."""
+        return frozenset(self.by_kind)
+
+    def weight(self, rule_id: str) -> int:
+        rule = self.rules[rule_id]
+        return rule.weight if rule.weight is not None else self.policy.levels[rule.level].weight
+
+    def encode(self) -> bytes:
+        """The pack as one JSON record, for rules.packs."""
+        return msgspec.json.encode({"policy": self.policy, "rules": self.rules}, order="deterministic")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Pack:
+        """The pack of a record that `encode` made. Raises PackError."""
+        try:
+            content = msgspec.json.decode(data, type=_Content)
+        except msgspec.DecodeError as error:
+            raise PackError(f"the published pack cannot be read: {error}") from error
+        return cls(content.policy, content.rules)
+
+    def without(self, rule_id: str) -> Pack:
+        """The same pack with one rule to tag-only: another version. Raises PackError for a rule that is not there."""
+        if rule_id not in self.rules:
+            raise PackError(f"no rule {rule_id!r} in {self.version}")
+        rules = {**self.rules, rule_id: msgspec.structs.replace(self.rules[rule_id], tag_only=True)}
+        return Pack(self.policy, rules)
+
+
+class _Content(msgspec.Struct, forbid_unknown_fields=True):
+    policy: Policy
+    rules: dict[str, Rule]
+
+
+def load(folder: Path) -> Pack:
+    """Reads a pack folder: policy.yaml and one YAML a rule. Raises PackError."""
+    if not (folder / "policy.yaml").is_file():
+        raise PackError(f"{folder}: no policy.yaml there")
+    policy = _read(folder / "policy.yaml", Policy)
+    rules: dict[str, Rule] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        if path.name == "policy.yaml":
+            continue
+        rule = _read(path, Rule)
+        if rule.id != path.stem:
+            raise PackError(f"{path.name}: its id is {rule.id!r}; a rule's file bears its id")
+        rules[rule.id] = rule
+    if not rules:
+        raise PackError(f"{folder}: no rules there")
+    return Pack(policy, rules)
+
+
+def load_all(folders: list[Path]) -> list[Pack]:
+    """The packs of one or several folders (a folder of packs is each of them), by `active_from`. Raises PackError."""
+    found: list[Path] = []
+    for folder in folders:
+        inside = [folder] if (folder / "policy.yaml").is_file() else sorted(p.parent for p in folder.glob("*/policy.yaml"))
+        if not inside:
+            raise PackError(f"{folder}: neither a pack (policy.yaml) nor a folder of packs")
+        found += inside
+    return sorted((load(folder) for folder in found), key=lambda p: (p.active_from, p.version))
+
+
+def _read(path: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), kind)
+    except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise PackError(f"{path.name}: {' '.join(str(error).split())}") from error
+
+
+def _compile(rule: str, name: str, source: str) -> cel.Program:
+    try:
+        return cel.compile(source)
+    except ValueError as error:
+        raise PackError(f"{rule}.yaml: {name}: {' '.join(str(error).split())}") from error
+
+
+def _check(rule: Rule) -> None:
+    """What the shape of the file cannot say: which words go together."""
+
+    def need(condition: bool, why: str) -> None:
+        if not condition:
+            raise PackError(f"{rule.id}.yaml: {why}")
+
+    if rule.within not in (None, DAY_WINDOW):
+        try:
+            duration(rule.within)
+        except ValueError as error:
+            raise PackError(f"{rule.id}.yaml: within: {error}") from error
+    if rule.on == "order":
+        need(rule.when is not None, "a rule on the order needs `when`")
+        need(rule.within is None and rule.measure is None and rule.profile is None, "`within`, `measure`, `profile` need an entity")
+        need(rule.marks == "newest", "a rule on the order marks that order only")
+    else:
+        need(bool(rule.on), "`on` names no entity")
+        need(rule.when is None, "`when` is for a rule on the order; an entity's rule has `measure` or `profile`")
+        need(rule.measure is not None or rule.profile is not None, "needs `measure` or `profile`")
+        need((rule.measure is None) == (rule.within is None), "`measure` and `within` go together")
+        need(not (rule.marks == "all" and rule.profile), "a rule with a profile marks the newest only")
+        need(not (rule.sharing and rule.measure is None), "`sharing` needs a measure")
+    measure = rule.measure
+    if measure is not None:
+        chosen = [m for m in (measure.count, measure.sum, measure.distinct, measure.nearest) if m is not None]
+        need(len(chosen) == 1, "a measure is one of count, sum, distinct, nearest")
+        need((measure.at_least is None) != (measure.above is None), "a measure needs one of at_least, above")
+        need(measure.sum != "units" or rule.on == ("sku",), "`sum: units` is of a sku")
+        need((measure.sum == "total") == (measure.currency is not None), "`sum: total`, and it alone, names its currency")
+        need(rule.marks == "newest" or measure.count is not None or measure.distinct is not None, "`marks: all` counts")
+        need(not rule.sharing or measure.count is not None, "`sharing` counts")
+    need(any("fired" in e.expect.values() for e in rule.examples), "needs an example that fires")
+    need(any("silent" in e.expect.values() for e in rule.examples), "needs an example that stays silent")
