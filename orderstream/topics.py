@@ -55,7 +55,7 @@ class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     example: str | None = None
 
     def on_broker(self, settings: Settings) -> str:
-        """This topic's name on the broker."""
+        """Its name on the broker."""
         if self.name.startswith("{group}"):
             return self.name.replace("{group}", settings.group)
         return name(self.name, settings.topic_prefix)
@@ -121,17 +121,15 @@ async def apply(address: str, settings: Settings) -> list[Change]:
         if missing:
             answer = await admin.create_topics(
                 [
-                    NewTopic(
-                        topic.on_broker(settings), topic.count(settings), settings.replication, topic_configs=topic.config
-                    )
+                    NewTopic(topic.on_broker(settings), topic.count(settings), settings.replication, topic_configs=topic.config)
                     for topic in missing
                 ],
                 timeout_ms=30_000,
             )
             for created, code, *rest in answer.topic_errors:
                 # 36: another process made it in the same moment
-                if code not in (0, 36):
-                    raise TopicsUnfit(f"主题 {created} 无法创建 · topic {created} cannot be created: {rest and rest[0] or code}")
+                if code not in {0, 36}:
+                    raise TopicsUnfit(f"主题 {created} 无法创建 · topic {created} cannot be created: {rest[0] if rest else code}")
         old = [topic for topic in declared() if topic not in missing]
         differing = await _differing(admin, old, settings)
         if differing:
@@ -242,7 +240,8 @@ async def _differing(admin: Any, topics: list[Topic], settings: Settings) -> lis
     if not topics:
         return []
     resources = [
-        ConfigResource(ConfigResourceType.TOPIC, topic.on_broker(settings), configs=dict.fromkeys(topic.config)) for topic in topics
+        ConfigResource(ConfigResourceType.TOPIC, topic.on_broker(settings), configs=dict.fromkeys(topic.config))
+        for topic in topics
     ]
     held: dict[str, dict[str, str]] = {}
     for answer in await admin.describe_configs(resources):

@@ -1,0 +1,255 @@
+"""Settings: what differs between installations, read from the environment `ORDERSTREAM_*` and from nowhere else.
+
+Law: settings are read once, at an edge, and handed on as a value; the kernel never sees them. A secret is a SecretStr or
+bytes from `shop_secrets`/`hash_key`, so that no repr, log line or error shows it. Reason: a value that is read where it
+is used cannot be replayed, and a secret that can be printed will be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets as random
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from orderstream.errors import BadFile, BadSettings, NotInstalled
+from orderstream.money import EXPONENT
+
+PREFIX = "ORDERSTREAM_"
+
+
+def _meaning(zh: str, en: str) -> str:
+    return f"{zh} · {en}"
+
+
+class Settings(BaseSettings):
+    """One installation's settings. Field `name` is `ORDERSTREAM_NAME` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    brokers: str | None = Field(
+        None, description=_meaning("Kafka 地址 host:port；不设则自行寻找或启动", "Kafka's host:port; unset: found or started")
+    )
+    broker_with: Literal["auto", "docker", "java"] = Field(
+        "auto", description=_meaning("用什么启动 Kafka", "what to start a Kafka with, where none is given")
+    )
+    broker_port: int = Field(
+        0, ge=0, le=65535, description=_meaning("自启 Kafka 的端口，0 为任选空闲端口", "port of a Kafka of ours; 0: a free one")
+    )
+    broker_heap_mb: int = Field(512, ge=128, description=_meaning("自启 Kafka 的堆内存 MB", "heap of a Kafka of ours, MB"))
+    topic_prefix: str = Field(
+        "", pattern=r"^[A-Za-z0-9._-]{0,60}$", description=_meaning("所有主题名的前缀", "put before every topic's name")
+    )
+    app_id: str = Field(
+        "orderstream",
+        pattern=r"^[A-Za-z0-9._-]{1,60}$",
+        description=_meaning("消费组与变更日志的名字", "names group and changelogs"),
+    )
+    partitions: int = Field(8, ge=1, le=512, description=_meaning("主题的分区数", "partitions of a topic"))
+    replication: int = Field(1, ge=1, le=7, description=_meaning("主题的副本数", "replicas of a topic"))
+    intake_host: str = Field("127.0.0.1", description=_meaning("接收服务的监听地址", "address that intake listens on"))
+    intake_port: int = Field(8080, ge=0, le=65535, description=_meaning("接收服务的端口", "port that intake listens on"))
+    intake_in_flight: int = Field(
+        1000, ge=1, description=_meaning("同时等待 Kafka 确认的上限，超出答 503", "deliveries awaiting Kafka; past it 503")
+    )
+    intake_ack_seconds: float = Field(
+        3.5, gt=0, le=60, description=_meaning("等待 Kafka 确认的秒数，超出答 503", "seconds to wait for Kafka; past it 503")
+    )
+    intake_read_seconds: float = Field(
+        5.0, gt=0, le=60, description=_meaning("读取请求体的秒数，超出答 408", "seconds to read a body; past it 408")
+    )
+    metrics_host: str = Field("127.0.0.1", description=_meaning("工作进程指标的监听地址", "address of workers' metrics"))
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description=_meaning("工作进程指标的端口，0 为任选", "port of a worker's metrics; 0: a free one")
+    )
+    timezone: str = Field("Asia/Shanghai", description=_meaning("店铺的时区，决定日界", "the shop's time zone: where a day ends"))
+    currency: str = Field("CNY", description=_meaning("店铺的记账货币", "the shop's own currency"))
+    state_dir: Path = Field(
+        Path(".orderstream"), description=_meaning("状态目录（本机 Kafka 的数据、密钥）", "state: own Kafka's data, the key")
+    )
+    cache_dir: Path | None = Field(
+        None, description=_meaning("下载缓存目录，默认遵循 XDG", "cache for downloads; unset: as XDG says")
+    )
+    key: SecretStr | None = Field(
+        None,
+        description=_meaning(
+            "哈希密钥；不设则生成一次存于状态目录", "keys the hashes of entities; unset: made once in state_dir"
+        ),
+    )
+    secrets: Annotated[dict[str, tuple[SecretStr, ...]], NoDecode] = Field(
+        {}, description=_meaning('店铺密钥 JSON：{"api:main": ["新","旧"]}', 'shop secrets: {"api:main": ["new", "old"]}')
+    )
+    secrets_file: Path | None = Field(
+        None, description=_meaning("同格式的密钥文件，改动即生效", "a file of the same format; a change takes effect at once")
+    )
+    database: SecretStr | None = Field(None, description=_meaning("PostgreSQL 地址（审核台）", "PostgreSQL's URL (the board)"))
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description=_meaning("日志级别", "least level that is logged")
+    )
+
+    @field_validator("brokers", "key", "secrets_file", "cache_dir", "database", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        # `ORDERSTREAM_BROKERS= command` is how a shell user unsets a variable for one command
+        return None if value == "" else value
+
+    @field_validator("brokers")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        for one in (value or "").split(",") if value else ():
+            host, _, port = one.strip().rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError("is not host:port")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("is no IANA time zone") from error
+        return value
+
+    @field_validator("currency")
+    @classmethod
+    def _currency(cls, value: str) -> str:
+        if value not in EXPONENT:
+            raise ValueError("is no ISO 4217 currency")
+        return value
+
+    @field_validator("secrets", mode="before")
+    @classmethod
+    def _decode_secrets(cls, value: object, info: ValidationInfo) -> object:
+        del info
+        return _secrets(value) if isinstance(value, str) else value
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Settings:
+        """The environment's settings, with overrides on top. Raises BadSettings, naming the variable and no value."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else PREFIX
+            raise BadSettings(f"设置 {name} 不可用 · setting {name}: {first['msg']}") from None
+        except SettingsError as error:
+            raise BadSettings(f"设置不可读 · settings: {error}") from None
+
+    @property
+    def group(self) -> str:
+        """The workers' application id: consumer group and the changelogs' first part. The prefix keeps installations apart."""
+        return self.topic_prefix + self.app_id
+
+    @property
+    def cache(self) -> Path:
+        """Where downloads are kept between runs."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        return Path(base) / "orderstream"
+
+    def hash_key(self) -> bytes:
+        """The key of entity hashes: the setting, else a random one that is made once in state_dir (mode 0600)."""
+        if self.key is not None:
+            return self.key.get_secret_value().encode()
+        path = self.state_dir / "key"
+        try:
+            return path.read_bytes().strip() or _make_key(path)
+        except FileNotFoundError:
+            return _make_key(path)
+        except OSError as error:
+            raise BadSettings(f"密钥文件不可读 · key file {path}: {error.strerror}") from None
+
+    def shop_secrets(self, channel: str, shop: str) -> tuple[bytes, ...]:
+        """The secrets a shop may sign with, newest first; () for a shop that is not configured. Reads secrets_file anew."""
+        name = f"{channel}:{shop}"
+        found = list(self.secrets.get(name, ()))
+        if self.secrets_file is not None:
+            found += read_secrets(self.secrets_file).get(name, ())
+        return tuple(secret.get_secret_value().encode() for secret in found)
+
+
+def _make_key(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = random.token_hex(32).encode()
+    mine = path.with_name(f"{path.name}.{os.getpid()}.{random.token_hex(4)}")
+    handle = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    # link() is the one step that fails if another process was first: all processes end with the same key
+    try:
+        os.link(mine, path)
+    except FileExistsError:
+        key = path.read_bytes().strip()
+    finally:
+        mine.unlink()
+    return key
+
+
+def _secrets(text: str) -> dict[str, tuple[SecretStr, ...]]:
+    try:
+        table = json.loads(text or "{}")
+    except ValueError:
+        raise ValueError("is not JSON") from None
+    if not isinstance(table, dict):
+        raise ValueError('is not {"channel:shop": ["secret", …]}')  # noqa: TRY004  pydantic reports ValueErrors
+    out: dict[str, tuple[SecretStr, ...]] = {}
+    for name, values in table.items():
+        if name.count(":") != 1 or not isinstance(values, list) or not values:
+            raise ValueError('is not {"channel:shop": ["secret", …]}')
+        if not all(isinstance(value, str) and value for value in values):
+            raise ValueError(f"{name}: a secret is empty or no text")
+        out[name] = tuple(SecretStr(value) for value in values)
+    return out
+
+
+def read_secrets(path: Path) -> dict[str, tuple[SecretStr, ...]]:
+    """The shop secrets in a file. Raises BadFile."""
+    try:
+        return _secrets(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise BadFile(f"密钥文件不可读 · cannot read the secrets file {path}") from None
+    except ValueError as error:
+        raise BadFile(f"密钥文件格式不对 · secrets file {path} {error}") from None
+
+
+def data_file(relative: str) -> Path:
+    """A file or folder that ships beside the code (`schemas/topics`, `rules/standard`, `deploy/kafka/pom.xml`).
+
+    From a checkout it is the repository's own; from an installed package the one under `share/orderstream`.
+    """
+    places = (
+        Path(__file__).resolve().parent.parent,
+        Path(sysconfig.get_path("data")) / "share" / "orderstream",
+        Path(sys.prefix) / "share" / "orderstream",
+    )
+    for place in places:
+        if (place / relative).exists():
+            return place / relative
+    raise NotInstalled(f"安装不完整，缺少 {relative} · the installation lacks {relative}")
+
+
+def rows(settings: Settings) -> list[tuple[str, str, str]]:
+    """(variable, value, meaning) of every setting, secrets masked: what `orderstream settings` shows."""
+    out = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if name == "secrets":
+            shown = ", ".join(f"{shop} ({len(values)})" for shop, values in value.items()) or "—"
+        elif isinstance(value, SecretStr):
+            shown = "••••••"
+        else:
+            shown = "—" if value in (None, "") else str(value)
+        out.append((PREFIX + name.upper(), shown, field.description or ""))
+    return out

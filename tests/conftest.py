@@ -1,0 +1,109 @@
+"""What every test may lean on: an own environment, a real broker, and errors that cannot pass unseen."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orderstream import broker as kafka
+from orderstream import topics
+from orderstream.settings import PREFIX, Settings
+
+KEY = "key-of-the-tests"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No developer's ORDERSTREAM_* reaches a test, except the broker that the suite is told to use; subprocesses inherit this."""
+    kept = {"BROKERS", "BROKER_WITH", "CACHE_DIR", "SAMPLES"}
+    before = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    for name in before:
+        if name.removeprefix(PREFIX) not in kept:
+            del os.environ[name]
+    os.environ[PREFIX + "STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
+    os.environ[PREFIX + "KEY"] = KEY
+    yield
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a real Kafka: the environment's, or a fresh one of this session's own. It has no topics yet: `fresh_topics`."""
+    settings = Settings.load()
+    if settings.brokers is not None:
+        found = kafka.running(settings)
+        assert found is not None
+        yield found.address
+        return
+    own = kafka.start(settings, tmp_path_factory.mktemp("kafka"), port=0)
+    yield own.address
+    own.stop()
+
+
+@pytest.fixture
+def fresh_topics(brokers: str) -> Iterator[Callable[..., Settings]]:
+    """`fresh_topics(**settings)`: the full, empty topic set under a prefix of this test's own, and the Settings that name it.
+
+    The prefix is in the returned settings and, while the test runs, in ORDERSTREAM_TOPIC_PREFIX; so are ORDERSTREAM_BROKERS
+    and each override, so that `topics.name(…)` and subprocesses agree. The topics are deleted after the test.
+    """
+    made: list[Settings] = []
+    before = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+
+    def make(prefix: str | None = None, **overrides: object) -> Settings:
+        chosen = f"t{uuid.uuid4().hex[:8]}." if prefix is None else prefix
+        values = {"brokers": brokers, "topic_prefix": chosen, **overrides}
+        settings = Settings.load(**values)
+        if prefix is not None:
+            topics.now(topics.delete(brokers, settings))
+        topics.now(topics.apply(brokers, settings))
+        made.append(settings)
+        for name, value in values.items():
+            if isinstance(value, str | int | float | Path):
+                os.environ[PREFIX + name.upper()] = str(value)
+        return settings
+
+    yield make
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]
+    os.environ.update(before)
+    for settings in made:
+        if kafka.answers(brokers, 5):
+            topics.now(topics.delete(brokers, settings))
+
+
+class _Errors(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.split(".")[0] in {"orderstream", "agents"}:
+            self.seen.append(f"{record.name}: {record.getMessage()}")
+
+
+@pytest.fixture
+def logged_errors() -> Iterator[list[str]]:
+    """What our code logged as an error; asking for this fixture means that the test expects some."""
+    handler = _Errors()
+    logging.getLogger().addHandler(handler)
+    yield handler.seen
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def no_silent_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An error that was only logged fails the test."""
+    handler = _Errors()
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+    if "logged_errors" not in request.fixturenames:
+        assert handler.seen == [], "logged and nothing else"
