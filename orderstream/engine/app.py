@@ -1,0 +1,432 @@
+"""A Faust app whose agents carry batches, whose memory is in the broker, and which rather stops than goes on wrong.
+
+The law: *a worker may be killed at any moment, so it may also kill itself*. Every doubt (a failed send, a bug in a state, a
+partition claimed by someone else, topics that are not co-partitioned) ends the process with a non-zero code, the input
+unacknowledged. What starts it again (systemd, Kubernetes, compose) is not our business.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import faust
+from aiokafka import TopicPartition
+from faust.types import TP
+
+from orderstream.engine.changelog import Reader, Reading, claim_headers, new_token
+from orderstream.engine.hop import Hop, Record, State, changelog_topic
+from orderstream.engine.lane import Lane, Wires
+from orderstream.engine.partitioner import Partitioner
+from orderstream.engine.recovery import TableManager
+from orderstream.engine.reference import Reference
+from orderstream.engine.topics import check_topics
+from orderstream.engine.transport import Fetched, PassThrough, Transport
+from orderstream.engine.watch import Watch
+
+_log = logging.getLogger(__name__)
+
+# Under the session timeout (10 s), so that a slow broker costs a repetition and not our membership.
+_PARK_S = 5.0
+_STOP_S = 20.0
+
+
+class NotCopartitioned(RuntimeError):  # noqa: N818 - named for what is so
+    """One partition number of a hop's topics is held by several workers: its state would be in two places."""
+
+
+@dataclass(slots=True)
+class Tuning:
+    """What may be changed without changing a promise."""
+
+    max_poll_records: int = 500
+    max_fetch_bytes: int = 1 << 20
+    max_in_flight: int = 8
+    commit_interval_s: float = 0.5
+    idle_interval_s: float = 1.0
+    linger_s: float = 0.0
+    max_request_bytes: int = 4 << 20
+    max_batch_bytes: int = 1 << 18
+    compression: str | None = "gzip"
+    session_timeout_s: float = 10.0
+    heartbeat_s: float = 3.0
+    max_poll_interval_s: float = 120.0
+    request_timeout_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Engine:
+    """The hops of an app, their lanes, and what happens to them when partitions come and go."""
+
+    app: Any
+    brokers: str
+    partitions: int
+    watch: Watch
+    tuning: Tuning
+    epoch: int = 0
+    hops_by_topic: dict[str, Hop] = field(default_factory=dict)
+    hops: dict[str, Hop] = field(default_factory=dict)
+    references: list[Reference] = field(default_factory=list)
+    extra_topics: dict[str, int | None] = field(default_factory=dict)
+    failure: BaseException | None = None
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+    _lanes: dict[tuple[str, int], Lane] = field(default_factory=dict)
+    _parked: bool = True
+    _followers: list[asyncio.Task[None]] = field(default_factory=list)
+    _reader: Reader | None = None
+
+    @property
+    def reader(self) -> Reader:
+        if self._reader is None:
+            self._reader = Reader(self.brokers)
+        return self._reader
+
+    def topics(self) -> dict[str, int | None]:
+        """Every topic that must exist, with its partition count (None: any)."""
+        wanted: dict[str, int | None] = dict(self.extra_topics)
+        wanted.update((reference.topic, None) for reference in self.references)
+        wanted.update(dict.fromkeys(self.hops_by_topic, self.partitions))
+        wanted.update(
+            (changelog_topic(self.app.conf.id, hop.name), self.partitions) for hop in self.hops.values() if hop.remembers
+        )
+        return wanted
+
+    def state(self, hop: str, partition: int) -> State | None:
+        """The state of a partition that this worker holds now."""
+        lane = self._lanes.get((hop, partition))
+        return lane.state if lane is not None else None
+
+    # -- batches
+
+    async def handle(self, hop: Hop, fetched: Fetched) -> None:
+        """Process what a fetch brought for one of a hop's topics. Never raises: an agent that does is restarted by Faust."""
+        consumer = self.app.consumer
+        try:
+            for tp, raw in fetched.parts:
+                lane = self._lanes.get((hop.name, tp.partition))
+                # fetched before a rebalance: whoever holds the partition now reads it again
+                if fetched.epoch != self.epoch or lane is None:
+                    continue
+                await lane.take(tp, [Record(r.topic, r.partition, r.offset, r.key, r.value, r.headers, r.timestamp) for r in raw])
+                if fetched.epoch == self.epoch:
+                    consumer.took(tp)
+        except Exception as error:  # noqa: BLE001 - a bug in a state, or a send that was refused at once
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the worker because of this. From here on nothing is processed, published or acknowledged."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        _log.critical("the worker stops: %s", error, exc_info=error)
+        self.epoch += 1
+        for lane in self._lanes.values():
+            lane.close()
+        self.failed.set()
+
+    # -- partitions come and go
+
+    async def suspend(self) -> None:
+        """Take nothing new, and finish what is under way as far as a few seconds allow."""
+        if self._parked:
+            return
+        self._parked = True
+        self.epoch += 1
+        deadline = asyncio.get_running_loop().time() + _PARK_S
+        lanes = list(self._lanes.items())
+        clean = await asyncio.gather(*(lane.park(deadline) for _, lane in lanes))
+        for (key, lane), finished in zip(lanes, clean, strict=True):
+            if not finished:  # its memory is ahead of the log: only the log is true
+                lane.close()
+                self._lanes.pop(key, None)
+
+    async def restore(self, assignment: Iterable[TP]) -> None:
+        """Bring the states of these partitions up to date and let their lanes live. May be cancelled and called again."""
+        if self.failure is not None:
+            return
+        for reference in self.references[len(self._followers) :]:
+            await reference.start(self.brokers)
+            self._followers.append(asyncio.create_task(self._follow(reference)))
+        wanted = self._held(set(assignment))
+        for key in [key for key in self._lanes if key not in wanted]:
+            self._lanes.pop(key).close()
+        wires = self._wires()
+        remembering: list[tuple[str, int]] = []
+        for key, hop in wanted.items():
+            if hop.remembers:
+                remembering.append(key)
+            elif key not in self._lanes:
+                self._lanes[key] = self._lane(hop, key[1], wires)
+                self._lanes[key].ready(hop.state_factory(key[1]), b"", 0)
+            else:
+                kept = self._lanes[key]
+                assert kept.state is not None
+                kept.ready(kept.state, b"", 0)
+        await self._restore_from_changelogs([(key, wanted[key]) for key in remembering], wires)
+        self._parked = False
+        self.watch.rebalanced(len({key[1] for key in wanted}))
+
+    async def _restore_from_changelogs(self, wanted: Sequence[tuple[tuple[str, int], Hop]], wires: Wires) -> None:
+        # every lane is claimed, kept ones too: someone may have held the partition while we did not
+        claims = []
+        for key, hop in wanted:
+            token = new_token()
+            topic = changelog_topic(self.app.conf.id, hop.name)
+            sent = await wires.outlet.send(topic, b"", None, key[1], claim_headers(token))
+            claims.append((key, hop, topic, token, sent))
+        rebuild: dict[TopicPartition, tuple[Lane, State, bytes, int]] = {}
+        for key, hop, topic, token, sent in claims:
+            claim = (await sent).offset
+            lane = self._lanes.get(key)
+            if lane is not None and lane.state is not None and lane.next_offset == claim:
+                lane.ready(lane.state, token, claim + 1)
+                continue
+            if lane is not None:
+                lane.close()
+                del self._lanes[key]
+            fresh = self._lane(hop, key[1], wires)
+            rebuild[TopicPartition(topic, key[1])] = (fresh, hop.state_factory(key[1]), token, claim)
+        if rebuild:
+            await self._fold(rebuild)
+        for fresh, state, token, claim in rebuild.values():
+            fresh.ready(state, token, claim + 1)
+            self._lanes[fresh.hop.name, fresh.partition] = fresh
+
+    async def _fold(self, rebuild: Mapping[TopicPartition, tuple[Lane, State, bytes, int]]) -> None:
+        started = monotonic()
+        readings = {tp: Reading() for tp in rebuild}
+        left = set(rebuild)
+        async with self.reader.open(dict.fromkeys(rebuild)) as consumer:
+            while left:
+                for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
+                    _, state, _, claim = rebuild[tp]
+                    reading, restore = readings[tp], state.restore
+                    for record in records:
+                        if record.offset >= claim:
+                            break
+                        blob = reading.blob(record.value, record.headers)
+                        if blob is not None:
+                            restore(blob)
+                    await asyncio.sleep(0)
+                self.app.consumer.touch()
+                for tp in list(left):
+                    lane, _, _, claim = rebuild[tp]
+                    if await consumer.position(tp) > claim:
+                        left.discard(tp)
+                        consumer.pause(tp)
+                        self.watch.recovered(lane.hop.name, lane.partition, readings[tp].folded, monotonic() - started)
+
+    def _held(self, assignment: set[TP]) -> dict[tuple[str, int], Hop]:
+        held: dict[tuple[str, int], Hop] = {}
+        for hop in self.hops.values():
+            per_topic = {topic: {tp.partition for tp in assignment if tp.topic == topic} for topic in hop.topics}
+            numbers = set.union(*per_topic.values())
+            if any(found != numbers for found in per_topic.values()):
+                raise NotCopartitioned(
+                    f"hop {hop.name} was given {per_topic}: do all workers of this group run the same version, and have all its"
+                    f" topics {self.partitions} partitions?"
+                )
+            held.update(((hop.name, number), hop) for number in numbers)
+        return held
+
+    def _lane(self, hop: Hop, partition: int, wires: Wires) -> Lane:
+        return Lane(hop, partition, changelog_topic(self.app.conf.id, hop.name), wires, self.tuning.max_in_flight)
+
+    def _wires(self) -> Wires:
+        consumer, producer = self.app.consumer, self.app.producer
+
+        class _Outlet:
+            send = staticmethod(producer.enqueue)
+
+        return Wires(
+            outlet=_Outlet(),
+            claims_between=self.reader.claims_between,
+            acknowledge=lambda tp, offset: consumer.acknowledge(TP(*tp), offset),
+            fail=self.fail,
+            reopen=lambda tp: consumer.reopen(TP(*tp)),
+            watch=self.watch,
+        )
+
+    # -- beside the batches
+
+    async def _follow(self, reference: Reference) -> None:
+        try:
+            await reference.follow()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - stale reference data would give wrong verdicts in silence
+            self.fail(error)
+        finally:
+            await reference.stop()
+
+    async def tend(self) -> None:
+        """Tell the lag, and let states that have nothing left to read do what they do then."""
+        try:
+            while not self.app.should_stop and self.failure is None:
+                await asyncio.sleep(self.tuning.idle_interval_s)
+                consumer = self.app.consumer
+                for lane in list(self._lanes.values()):
+                    backlogs = [(topic, consumer.backlog(TP(topic, lane.partition))) for topic in lane.hop.topics]
+                    for topic, records in backlogs:
+                        if records is not None:
+                            self.watch.lag(topic, lane.partition, records)
+                    if all(records == 0 for _, records in backlogs):
+                        await lane.idle()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in a state
+            self.fail(error)
+
+    async def stop(self) -> None:
+        for task in self._followers:
+            task.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
+
+
+class EngineApp(faust.App):  # type: ignore[misc]
+    """A Faust app with our transport and recovery."""
+
+    engine: Engine
+
+    def _new_transport(self) -> Any:
+        return Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> Any:
+        return Transport(self.conf.broker_producer, self)
+
+
+def make_app(
+    app_id: str,
+    brokers: str,
+    datadir: Path | str,
+    partitions: int,
+    *,
+    web_port: int | None = None,
+    watch: Watch | None = None,
+    tuning: Tuning | None = None,
+    replication: int = 1,
+) -> EngineApp:
+    """The app, with every setting that the promises or the speed need. `brokers` is `host:port[,host:port…]`."""
+    tuning = tuning or Tuning()
+    for name in ("aiokafka", "faust", "mode", "kafka"):
+        # records below a handler's level are otherwise built and then dropped: 7 % of a busy worker's time
+        logging.getLogger(name).setLevel(logging.WARNING)
+    Path(datadir).mkdir(parents=True, exist_ok=True)
+    web: dict[str, Any] = {"web_enabled": False}
+    if web_port is not None:
+        web = {"web_enabled": True, "web_bind": "127.0.0.1", "web_host": "127.0.0.1", "web_port": web_port}
+    app = EngineApp(
+        app_id,
+        broker=[f"kafka://{broker.strip()}" for broker in brokers.split(",")],
+        datadir=str(datadir),
+        store="memory://",
+        key_serializer="raw",
+        value_serializer="raw",
+        TableManager=TableManager,
+        topic_partitions=partitions,
+        topic_replication_factor=replication,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        worker_redirect_stdouts=False,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        # offsets are committed for whole batches; an early crash must not skip what was there before we were
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=tuning.max_fetch_bytes,
+        broker_max_poll_records=tuning.max_poll_records,
+        broker_max_poll_interval=tuning.max_poll_interval_s,
+        broker_commit_interval=tuning.commit_interval_s,
+        broker_commit_every=1 << 60,  # by time only
+        # an unclean death is noticed after this long
+        broker_session_timeout=tuning.session_timeout_s,
+        broker_heartbeat_interval=tuning.heartbeat_s,
+        broker_rebalance_timeout=30.0,
+        broker_request_timeout=tuning.request_timeout_s,
+        producer_acks=-1,
+        producer_linger=tuning.linger_s,
+        producer_compression_type=tuning.compression,
+        producer_max_batch_size=tuning.max_batch_bytes,
+        producer_max_request_size=tuning.max_request_bytes,
+        producer_request_timeout=tuning.request_timeout_s,
+        producer_partitioner=Partitioner(),
+        **web,
+    )
+    app.engine = Engine(app, brokers, partitions, watch or Watch(), tuning)
+    app.task(app.engine.tend)
+    return app
+
+
+def attach(app: EngineApp, hop: Hop) -> list[Any]:
+    """Make the hop part of the app: one agent a topic, one state a partition. Returns the agents."""
+    engine = app.engine
+    if hop.name in engine.hops:
+        raise ValueError(f"there already is a hop {hop.name}")
+    if not hop.topics:
+        raise ValueError(f"hop {hop.name} reads no topic")
+    engine.hops[hop.name] = hop
+    agents = []
+    for topic in hop.topics:
+        if topic in engine.hops_by_topic:
+            raise ValueError(f"{topic} is already read by hop {engine.hops_by_topic[topic].name}")
+        engine.hops_by_topic[topic] = hop
+        channel = app.topic(topic, partitions=engine.partitions, schema=PassThrough(key_type=bytes, value_type=bytes))
+        agents.append(app.agent(channel, name=f"{hop.name}.{topic}", concurrency=1)(_agent(engine, hop)))
+    return agents
+
+
+def _agent(engine: Engine, hop: Hop) -> Callable[[Any], Any]:
+    async def carry(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await engine.handle(hop, event.value)
+
+    return carry
+
+
+def run(app: EngineApp) -> int:
+    """Run the worker in this process until SIGTERM or SIGINT (0), or until it stops because of an error (1)."""
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415 - absent on Windows
+
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_run(app))
+
+
+async def _run(app: EngineApp) -> int:
+    engine = app.engine
+    await check_topics(engine.brokers, engine.topics())
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    starting = loop.create_task(app.start())
+    waits = [loop.create_task(event.wait()) for event in (asked, engine.failed, app._crashed)]  # noqa: SLF001
+    await asyncio.wait({*waits, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done() and starting.exception() is None:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    elif starting.done():
+        engine.fail(starting.exception() or RuntimeError("not started"))
+    if not asked.is_set() and engine.failure is None:
+        engine.fail(app.crash_reason or RuntimeError("the app crashed"))
+    for wait in waits:
+        wait.cancel()
+    code = 0 if engine.failure is None else 1
+    try:
+        async with asyncio.timeout(_STOP_S if code == 0 else _PARK_S):
+            await engine.suspend()
+            starting.cancel()
+            await app.stop()
+            await engine.stop()
+    except Exception as error:  # noqa: BLE001 - what matters is in the broker; leaving the group is a courtesy
+        _log.warning("the worker did not stop in order: %r", error)
+        logging.shutdown()
+        os._exit(code or (1 if engine.failure is not None else 0))
+    return code or (0 if engine.failure is None else 1)

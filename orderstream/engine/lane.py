@@ -1,0 +1,215 @@
+"""A lane is one partition of one hop: its state, and its batches on their way to the broker.
+
+The law: *state moves on in memory at once; nothing that depends on it leaves before it is in the changelog; the input is
+acknowledged last, in order*. Batches overlap, so the next one is processed while the broker still writes the last:
+
+    process ─▶ changelog record, inner sends ─▶ acknowledged? ─▶ public sends ─▶ acknowledged? ─▶ input acknowledged
+
+Whatever fails ends the worker, since memory is then ahead of the log; a restart reads the log and repeats the input.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+from orderstream.engine.changelog import Fenced, signed_headers
+from orderstream.engine.hop import Effects, Hop, Record, Send, State
+from orderstream.engine.watch import Watch
+
+TP = tuple[str, int]
+
+
+class Written(Protocol):
+    """What the broker says of a record it has written."""
+
+    @property
+    def offset(self) -> int: ...
+
+
+class Outlet(Protocol):
+    """Where records go: a producer. The outer await hands over, the inner one waits for the broker."""
+
+    async def send(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int | None, headers: Sequence[tuple[str, bytes]]
+    ) -> asyncio.Future[Written]: ...
+
+
+@dataclass(slots=True)
+class Wires:
+    """What a lane needs of the world around it."""
+
+    outlet: Outlet
+    claims_between: Callable[[str, int, int, int], Awaitable[Sequence[bytes]]]
+    acknowledge: Callable[[TP, int], None]
+    fail: Callable[[BaseException], None]
+    reopen: Callable[[TP], None]
+    watch: Watch
+
+
+@dataclass(slots=True)
+class _Batch:
+    logs: list[asyncio.Future[Written]]
+    inner: list[asyncio.Future[Written]]
+    public: list[Send]
+    source: tuple[TP, int] | None
+    started: float
+    before: "_Batch | None"
+    published: asyncio.Future[None]
+    settled: asyncio.Future[None]
+
+
+def _forget_all(futures: Sequence[asyncio.Future[Written]]) -> None:
+    """Look at the outcomes of sends that nobody waits for any more, so that asyncio does not report them as overlooked."""
+    for future in futures:
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+class Lane:
+    """One partition of one hop. Not alive until it has its state, and no longer alive once it is parked or closed."""
+
+    def __init__(self, hop: Hop, partition: int, changelog: str, wires: Wires, max_in_flight: int) -> None:
+        self.hop = hop
+        self.partition = partition
+        self.changelog = changelog
+        self.state: State | None = None
+        self.alive = False
+        self.token = b""
+        self.next_offset = 0
+        self._wires = wires
+        self._max_in_flight = max_in_flight
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last: _Batch | None = None
+        self._held: set[TP] = set()
+        self._signature: list[tuple[str, bytes]] = []
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    def ready(self, state: State, token: bytes, next_offset: int) -> None:
+        """Begin, or begin again: `next_offset` is where our next changelog record must land."""
+        self.state, self.token, self.next_offset = state, token, next_offset
+        self._signature = signed_headers(token)
+        self._held.clear()
+        self.alive = True
+
+    async def take(self, tp: TP, records: Sequence[Record]) -> None:
+        """Process one batch and set its effects on their way. Returns as soon as they are handed to the producer."""
+        # the hop's topics share this state: what is processed first must also be logged first
+        async with self._lock:
+            if not self.alive:
+                return
+            started = perf_counter()
+            assert self.state is not None
+            effects = self.state.process(records)
+            self._wires.watch.batch(self.hop.name, tp[0], len(records), perf_counter() - started)
+            await self._launch(effects, (tp, records[-1].offset + 1), started)
+            if not self.alive:
+                return
+        if self.in_flight < self._max_in_flight:
+            self._wires.reopen(tp)
+        else:
+            self._held.add(tp)
+
+    async def idle(self) -> None:
+        """Let the state do what it does when nothing is left to read."""
+        async with self._lock:
+            if not self.alive or self.state is None:
+                return
+            started = perf_counter()
+            effects = self.state.idle()
+            if effects is not None:
+                await self._launch(effects, None, started)
+
+    async def park(self, deadline: float) -> bool:
+        """Stop, and wait until all that is under way is acknowledged. False: it was not, so memory is ahead of the log."""
+        self.alive = False
+        async with self._lock:
+            pass
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+        return not self._tasks and self.state is not None
+
+    def close(self) -> None:
+        """Stop at once: nothing more is sent or acknowledged for what is under way, and the state is dropped."""
+        self.alive = False
+        self.state = None
+        self._last = None
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+
+    async def _launch(self, effects: Effects, source: tuple[TP, int] | None, started: float) -> None:
+        send = self._wires.outlet.send
+        log = effects.log
+        blobs = [] if log is None else [log] if isinstance(log, bytes) else log
+        if blobs and not self.hop.remembers:
+            raise TypeError(f"hop {self.hop.name} logs state although it says that it remembers nothing")
+        loop = asyncio.get_running_loop()
+        logs = [await send(self.changelog, blob, None, self.partition, self._signature) for blob in blobs]
+        inner: list[asyncio.Future[Written]] = []
+        public: list[Send] = []
+        for item in effects.sends:
+            if item.public:
+                public.append(item)
+            elif self.state is not None:
+                inner.append(await send(item.topic, item.value, item.key, item.partition, item.headers))
+        batch = _Batch(logs, inner, public, source, started, self._last, loop.create_future(), loop.create_future())
+        if self.state is None:  # closed while we were handing over
+            _forget_all([*logs, *inner])
+            return
+        self._last = batch
+        task = loop.create_task(self._settle(batch))
+        self._tasks.add(task)
+        self._wires.watch.in_flight(self.hop.name, self.partition, len(self._tasks))
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, batch: _Batch) -> None:
+        futures = [*batch.logs, *batch.inner]
+        before, batch.before = batch.before, None
+        try:
+            if before is not None:
+                await before.published
+            for future in batch.logs:
+                await self._prove(await future)
+            send = self._wires.outlet.send
+            futures += [await send(item.topic, item.value, item.key, item.partition, item.headers) for item in batch.public]
+            batch.published.set_result(None)
+            for future in futures:
+                await future
+            if before is not None:
+                await before.settled
+            if batch.source is not None:
+                self._wires.acknowledge(*batch.source)
+            batch.settled.set_result(None)
+        except asyncio.CancelledError:
+            _forget_all(futures)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, memory is ahead of the log
+            _forget_all(futures)
+            if self.state is not None:
+                self._wires.watch.send_failed(self.hop.name, error)
+                self._wires.fail(error)
+            return
+        self._wires.watch.settled(self.hop.name, perf_counter() - batch.started)
+        # this task itself still counts as under way here
+        self._wires.watch.in_flight(self.hop.name, self.partition, len(self._tasks) - 1)
+        if self._held and self.alive and len(self._tasks) - 1 < self._max_in_flight:
+            held, self._held = self._held, set()
+            for tp in held:
+                self._wires.reopen(tp)
+
+    async def _prove(self, written: Written) -> None:
+        """That our changelog record directly follows our last one: then nobody has claimed the partition between them."""
+        offset = written.offset
+        if offset < self.next_offset:
+            raise Fenced(f"{self.changelog}[{self.partition}]: the broker gave no usable offset ({offset})")
+        if offset > self.next_offset and await self._wires.claims_between(
+            self.changelog, self.partition, self.next_offset, offset
+        ):
+            raise Fenced(f"{self.changelog}[{self.partition}] was claimed by another worker before offset {offset}")
+        # a displaced owner's late records are ignored by every reader: they are no reason to stop
+        self.next_offset = offset + 1
