@@ -134,8 +134,6 @@ class Engine:
 
     async def suspend(self) -> None:
         """Take nothing new, and finish what is under way as far as a few seconds allow."""
-        if self._parked:
-            return
         self._parked = True
         self.epoch += 1
         deadline = asyncio.get_running_loop().time() + _PARK_S

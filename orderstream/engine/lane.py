@@ -96,23 +96,27 @@ class Lane:
         self._held.clear()
         self.alive = True
 
-    async def take(self, tp: TP, records: Sequence[Record]) -> None:
-        """Process one batch and set its effects on their way. Returns as soon as they are handed to the producer."""
+    async def take(self, tp: TP, records: Sequence[Record]) -> bool:
+        """Process one batch and set its effects on their way. Returns as soon as they are handed to the producer.
+
+        False: not processed, the lane does not live.
+        """
         # the hop's topics share this state: what is processed first must also be logged first
         async with self._lock:
             if not self.alive:
-                return
+                return False
             started = perf_counter()
             assert self.state is not None
             effects = self.state.process(records)
             self._wires.watch.batch(self.hop.name, tp[0], len(records), perf_counter() - started)
             await self._launch(effects, (tp, records[-1].offset + 1), started)
             if not self.alive:
-                return
+                return True
         if self.in_flight < self._max_in_flight:
             self._wires.reopen(tp)
         else:
             self._held.add(tp)
+        return True
 
     async def idle(self) -> None:
         """Let the state do what it does when nothing is left to read."""

@@ -82,28 +82,38 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
-    async def fetch(self, open_tps: set[TP], max_records: int) -> Mapping[TP, Sequence[Any]]:
-        """What is there for the open partitions, waiting a little for it. `open_tps` may change meanwhile: see `wake`."""
+    async def fetch(self, open_tps: set[TP], max_records: int) -> tuple[int, Mapping[TP, Sequence[Any]]]:
+        """What is there for the open partitions, waiting a little for it, and the epoch that it belongs to.
+
+        `open_tps` may change meanwhile: see `wake`.
+        """
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._fetch(open_tps, max_records), self.thread_loop))
 
-    async def _fetch(self, open_tps: set[TP], max_records: int) -> Mapping[TP, Sequence[Any]]:
+    async def _fetch(self, open_tps: set[TP], max_records: int) -> tuple[int, Mapping[TP, Sequence[Any]]]:
         consumer = self._ensure_consumer()
+        engine = self.app.engine
         fetcher = consumer._fetcher
         if self._wake is None:
             self._wake, self._loop = asyncio.Event(), asyncio.get_running_loop()
         deadline = monotonic() + _POLL_S
         # a call counts as activity of the group's member (`max_poll_interval_ms`)
         with consumer._subscription.fetch_context():
-            while self.consumer.flow_active:
+            while True:
                 if consumer._closed or fetcher._closed:
                     raise ConsumerStoppedError
                 self._wake.clear()
+                # A whole rebalance fits into one wait of ours. Records are of the epoch in which they are drawn, and are drawn
+                # only while the flow is on: called by the epoch in which the wait began, those after the rebalance's seek
+                # would be thrown away as stale, and the commit would later pass over them.
+                epoch = engine.epoch
+                if not self.consumer.flow_active or epoch != engine.epoch:
+                    break
                 # a copy, since the set belongs to another thread, and an empty one would mean "all"
                 wanted = frozenset(open_tps)
                 if wanted:
                     records: Mapping[TP, Sequence[Any]] = await fetcher.fetched_records(wanted, 0, max_records)
                     if records:
-                        return records
+                        return epoch, records
                 left = deadline - monotonic()
                 if left <= 0:
                     break
@@ -116,7 +126,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     woken.cancel()
                 for waiter in done - {woken}:
                     waiter.result()  # authorisation errors
-        return {}
+        return -1, {}
 
     def wake(self, tp: TP) -> None:
         """Say that this partition was opened; called from the other thread."""
@@ -187,11 +197,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 if not self.flow_active:
                     await self.wait(self.can_resume_flow)
                     continue
-                epoch, generation = app.engine.epoch, app.consumer_generation_id
                 active = self._active_partitions
-                records = await self._thread.fetch(active, app.conf.broker_max_poll_records)
+                epoch, records = await self._thread.fetch(active, app.conf.broker_max_poll_records)
                 if not self.flow_active or epoch != app.engine.epoch:
-                    continue  # fetched before a rebalance: the positions are set anew after it
+                    continue  # drawn before a rebalance: the positions are set anew after it
+                # Faust's stream drops what is not of the current generation
+                generation = app.consumer_generation_id
                 by_topic: dict[str, list[tuple[TP, Sequence[Any]]]] = {}
                 for aiotp, batch in records.items():
                     tp = TP(aiotp.topic, aiotp.partition)
