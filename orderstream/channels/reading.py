@@ -1,0 +1,264 @@
+"""Reading what a channel sent: strict JSON, exact amounts, absent instead of empty. Every parser's common ground.
+
+Law: a body means one thing or nothing. Text that is not UTF-8, a key given twice, a number that a float would round, a
+string that cannot be stored: each is a Fault with its place, never a value that was repaired. Reason: two readers of one
+body must never disagree about it, and the signature covers the bytes, not what we made of them.
+
+A Fault is raised inside a parser and becomes its Rejected at the border (`rejected`); nothing else leaves a parser.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import orjson
+
+from orderstream import money, times
+from orderstream.orders import Raw, Rejected
+
+MAX_BODY = 1_048_576
+"""Bytes of a body: a platform's largest order is a few hundred KB; intake refuses more, so does a parser."""
+MAX_DEPTH = 32
+MAX_LINES = 500
+MAX_QUANTITY = 1_000_000
+MAX_REVISION = 2**53
+"""Past it a JSON number is not the same in every reader."""
+MAX_ID = 128
+_MAX_DIGITS = 28
+"""Digits of an amount: past them decimal arithmetic would round before anybody could refuse."""
+
+_AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(r"[\[\]{}]")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class Fault(Exception):  # noqa: N818  not an error of ours: a finding about what a channel sent
+    """What is wrong with a body. code: short and stable; zh, en: the sentence; field: where, as a path."""
+
+    def __init__(self, code: str, zh: str, en: str, field: str | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.reason = f"{zh} · {en}"
+        self.field = field
+
+
+def rejected(raw: Raw, number: str | None, fault: Fault) -> Rejected:
+    """The reject of a raw record: under its order id where the body names a usable one, else under its bytes' hash."""
+    return Rejected(record_id(raw, number), fault.code, fault.reason, fault.field)
+
+
+def record_id(raw: Raw, number: str | None) -> str:
+    """`channel:shop:number`, or `raw:<sha256 of the body's bytes>` where there is no number."""
+    if number is not None:
+        return f"{raw.channel}:{raw.shop}:{number}"
+    return "raw:" + hashlib.sha256(raw.body).hexdigest()
+
+
+def document(body: bytes) -> Any:
+    """The JSON value of a body, fractions as Decimal. Raises Fault."""
+    if len(body) > MAX_BODY:
+        raise Fault("too-large", "内容超过 1 MB", "the body is over 1 MB")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Fault("not-utf8", "内容不是 UTF-8", "the body is not UTF-8") from None
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise Fault("too-deep", f"嵌套超过 {MAX_DEPTH} 层", f"nested deeper than {MAX_DEPTH}")
+    try:
+        found = json.loads(text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once)
+        # Python's reader lets half a surrogate pair through, which no UTF-8 can hold
+        if _SURROGATE.search(text):
+            orjson.loads(body)
+    except _TwiceError as twice:
+        key = twice.args[0][:64]
+        raise Fault("duplicate-key", f"字段 {key} 出现两次", f"the key {key} is given twice", key) from None
+    except (ValueError, ArithmeticError, RecursionError):
+        raise Fault("not-json", "内容不是合法 JSON", "the body is not JSON") from None
+    if "\\u0000" in text and _NUL.search(text):
+        raise Fault("bad-text", "文本含有空字符", "a text contains NUL")
+    return found
+
+
+class _TwiceError(Exception):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _TwiceError(key)
+            seen.add(key)
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _depth(text: str) -> int:
+    deepest = now = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
+        now += 1 if bracket in "[{" else -1
+        deepest = max(deepest, now)
+    return deepest
+
+
+_VALIDATION = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
+_NAMED = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+
+def fault_of(error: msgspec.ValidationError) -> Fault:
+    """The Fault that msgspec's finding stands for, with its path."""
+    match = _VALIDATION.fullmatch(str(error))
+    assert match is not None
+    what = match["what"].replace("`", "")
+    path = (match["path"] or "$").removeprefix("$").removeprefix(".")
+    named = _NAMED.fullmatch(match["what"])
+    if named is not None:
+        path = f"{path}.{named[2][:64]}" if path else named[2][:64]
+        if named[1] == "missing required":
+            return Fault("missing-field", f"缺少 {path}", f"{path} is missing", path)
+        return Fault("unknown-field", f"不认识的字段 {path}", f"the format has no field {path}", path)
+    name = path or "body"
+    if path.endswith("quantity"):
+        return Fault("bad-quantity", f"{name} 须为 1 以上的整数", f"{name} must be an integer from 1 to {MAX_QUANTITY}", path)
+    if path == "lines" and "of length <=" in what:
+        return Fault("too-many-lines", f"商品行超过 {MAX_LINES}", f"the order has more than {MAX_LINES} lines", path)
+    if "of length <=" in what:
+        return Fault("too-long", f"{name} 过长", f"{name}: {what}", path or None)
+    if path == "lines" and "of length >=" in what:
+        return Fault("no-lines", "订单没有商品行", "the order has no lines", path)
+    if what.startswith("Expected") and ", got " in what:
+        return Fault("wrong-type", f"{name} 类型不对", f"{name}: {what}", path or None)
+    return Fault("bad-value", f"{name} 取值不对", f"{name}: {what}", path or None)
+
+
+def text(value: str | None) -> str | None:
+    """A text that says something, or None: what is empty or blank is absent."""
+    return (value.strip() or None) if value else None
+
+
+def absent(value: Any) -> bool:
+    """True for what a channel sends where it has nothing to say."""
+    return value is None or value == ""  # not `in`: False == 0, and 0 is an amount
+
+
+def usable_id(value: Any) -> str | None:
+    """An id that can stand in a key, a log line and `channel:shop:number`: printable, no blank, no colon, 1 to 128 long."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or ":" in value:
+        return None
+    # isprintable counts the plain blank as printable and every other one not
+    return value if value.isprintable() and " " not in value else None
+
+
+def amount(value: Any, currency: str, field: str) -> int:
+    """Minor units of a decimal number or a decimal text. Raises Fault."""
+    try:
+        return _minor(value, currency)
+    except money.AmountError as error:
+        raise Fault("bad-amount", f"{field} 不是有效金额", f"{field} {error}", field) from None
+
+
+def _minor(value: Any, currency: str) -> int:
+    if isinstance(value, str):
+        if not _AMOUNT.fullmatch(value):
+            raise money.AmountError("is not a plain decimal number")
+        value = Decimal(value)
+    elif isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise money.AmountError("is not a number")
+    if isinstance(value, Decimal) and len(value.as_tuple().digits) > _MAX_DIGITS:
+        raise money.AmountError("has too many digits")
+    if isinstance(value, int) and abs(value) > money.MAX_MINOR:
+        raise money.AmountError("is too large" if value > 0 else "is below zero")
+    return money.minor(value, currency)
+
+
+def currency(value: Any, field: str) -> str:
+    """An ISO 4217 code in use. Raises Fault."""
+    if isinstance(value, str) and value in money.EXPONENT:
+        return value
+    raise Fault("bad-currency", f"{field} 不是 ISO 4217 货币代码", f"{field} is no ISO 4217 currency", field)
+
+
+def time(value: Any, field: str) -> int:
+    """The ms UTC of an ISO 8601 time with an offset. Raises Fault."""
+    if not isinstance(value, str) or len(value) > 40:
+        raise Fault("bad-time", f"{field} 不是时间", f"{field} is not an ISO 8601 time", field)
+    try:
+        return times.parse(value)
+    except (times.TimeError, OverflowError) as error:
+        raise Fault("bad-time", f"{field} 不是带时区的有效时间", f"{field} {error}", field) from None
+
+
+def optional_time(value: Any, field: str) -> int | None:
+    """The same, None where the channel gives none."""
+    return None if absent(value) else time(value, field)
+
+
+@lru_cache(maxsize=16_384)
+def ip(value: str) -> str | None:
+    """An IP address in its one canonical spelling; None for what is none (or the unspecified one)."""
+    try:
+        found = ipaddress.ip_address(value.strip())
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.scope_id is not None:
+            return None
+        if found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+    return None if found.is_unspecified else str(found)
+
+
+def coordinates(lat: Any, lon: Any, field: str) -> tuple[float, float] | tuple[None, None] | None:
+    """Degrees, both or none; (None, None) where none are given, None (not a tuple) where they are no place on Earth.
+
+    Raises Fault for what is no number: that is another format, not a bad measurement.
+    """
+    for name, value in (("lat", lat), ("lon", lon)):
+        if not absent(value) and (isinstance(value, bool) or not isinstance(value, int | float | Decimal)):
+            raise Fault("wrong-type", f"{field}.{name} 须为数字", f"{field}.{name} is not a number", f"{field}.{name}")
+    if absent(lat) and absent(lon):
+        return None, None
+    if absent(lat) or absent(lon):
+        return None
+    try:
+        found = float(lat), float(lon)
+    except OverflowError:
+        return None
+    if not all(math.isfinite(one) for one in found) or abs(found[0]) > 90 or abs(found[1]) > 180:
+        return None
+    return found
+
+
+def signed(expected: bytes, message: bytes, secrets: Sequence[bytes]) -> bool:
+    """True when one of the secrets makes this HMAC-SHA256. Takes the same time whichever it is, and if none is."""
+    matches = 0
+    for secret in secrets:
+        matches |= hmac.compare_digest(hmac.new(secret, message, hashlib.sha256).digest(), expected)
+    return bool(matches)
+
+
+def base64_digest(value: str | None) -> bytes | None:
+    """The 32 bytes of a base64 SHA-256 value; None for what is none."""
+    try:
+        found = base64.b64decode((value or "").strip().encode("ascii"), validate=True)
+    except ValueError:
+        return None
+    return found if len(found) == 32 else None
