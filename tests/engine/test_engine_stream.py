@@ -1,0 +1,198 @@
+"""The engine's promises, with real workers on a real broker: killed, paused, joined by others, sent what they cannot take."""
+
+import asyncio
+import json
+import random
+import signal
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from engine_bench import Bench, contradictions, until
+
+from orderstream.engine import TopicsUnfit, check_topics
+from orderstream.engine.changelog import claim_headers, signed_headers
+
+pytestmark = pytest.mark.stream
+
+
+async def test_workers_killed_at_random_lose_nothing_and_contradict_nothing(bench: Bench) -> None:
+    """Two workers, three kills amid the load: every id comes out, with the one number that the changelog gives it."""
+    config = await bench.standard(slow_ms=3, poll=20)
+    workers = [bench.worker(config), bench.worker(config)]
+    for worker in workers:
+        await worker.holds(2)
+    ids = [f"id{n}" for n in range(3000)]
+    dice = random.Random(7)
+
+    async def load() -> None:
+        for start in range(0, len(ids), 50):
+            await bench.send(bench.name("raw"), ids[start : start + 50])
+            await asyncio.sleep(0.05)
+
+    loading = asyncio.create_task(load())
+    for _ in range(3):
+        await asyncio.sleep(dice.uniform(0.2, 1.2))
+        victim = dice.randrange(2)
+        workers[victim].signal(signal.SIGKILL)
+        await workers[victim].ended()
+        workers[victim] = bench.worker(config)
+    await loading
+    published = await bench.all_published(set(ids), 40)
+
+    assert contradictions(published) == []
+    assert {told["id"] for told in published} == set(ids)
+    logged = [tuple(entry) for record in await bench.read(bench.changelog) if record.value for entry in json.loads(record.value)]
+    assert len({name for name, _ in logged}) == len(ids)
+
+
+async def test_a_worker_that_comes_or_goes_in_order_repeats_nothing(bench: Bench) -> None:
+    """A rebalance finishes and commits what is under way, so each id is published exactly once, and kept states are kept."""
+    config = await bench.standard(slow_ms=2, poll=20)
+    first = bench.worker(config)
+    await first.holds(4)
+    ids = [f"id{n}" for n in range(2000)]
+
+    async def load() -> None:
+        for start in range(0, len(ids), 20):
+            await bench.send(bench.name("raw"), ids[start : start + 20])
+            await asyncio.sleep(0.04)
+
+    loading = asyncio.create_task(load())
+    second = bench.worker(config)
+    await second.holds(2)
+    await first.holds(2)
+    first.signal(signal.SIGTERM)
+    assert await first.ended() == 0, first.text()
+    await second.holds(4)
+    await loading
+    published = await bench.all_published(set(ids))
+
+    assert contradictions(published) == []
+    assert len(published) == len(ids)
+    assert len([told for told in first.events("recovered") if told["records"]]) == 0
+
+
+async def test_a_worker_that_was_away_too_long_is_not_listened_to(bench: Bench) -> None:
+    """Paused beyond its session and woken: what it still writes is ignored, and it publishes nothing of it."""
+    config = await bench.standard(slow_ms=5, poll=20)
+    sleeper = bench.worker(config)
+    await sleeper.holds(4)
+    ids = [f"id{n}" for n in range(1500)]
+    await bench.send(bench.name("raw"), ids[:1000])
+    await until(bench.published, 10, "the first output")
+    sleeper.signal(signal.SIGSTOP)
+    heir = bench.worker(config)
+    await heir.holds(4)
+    await bench.send(bench.name("raw"), ids[1000:])
+    await until(lambda: heir.events("recovered"), 10)
+    sleeper.signal(signal.SIGCONT)
+    found: list[dict] = []
+
+    async def complete() -> bool:
+        nonlocal found
+        found = await bench.published()
+        assert heir.code is None, heir.text()
+        return set(ids) <= {told["id"] for told in found}
+
+    await until(complete, 30, "all published")
+    assert contradictions(found) == []
+
+
+@pytest.mark.parametrize(("poison", "why"), [("raise", "a bug in the toy"), ("huge", "MessageSizeTooLarge")])
+async def test_what_cannot_be_done_stops_the_worker_and_stays_unacknowledged(bench: Bench, poison: str, why: str) -> None:
+    """A state that raises, or a send that the broker refuses: a non-zero exit, and the input is there for the next one."""
+    await bench.topics(bench.name("in"), bench.changelog)
+    await bench.topics(bench.name("out"), **{"max.message.bytes": "50000"})
+    worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out"), poll=1))
+    await worker.holds(4)
+    await bench.send(bench.name("in"), ["a", "b", poison, "c", "d"], partition=1)
+
+    assert await worker.ended() == 1
+    assert why in worker.text()
+    assert (await bench.committed(bench.name("in"))).get(1, 0) <= 2
+    # batches overlap, so what came after a refused send may be out already; nothing comes after a state that raised
+    assert {told["id"] for told in await bench.published()} <= ({"a", "b"} if poison == "raise" else {"a", "b", "c", "d"})
+
+
+async def test_holes_in_the_offsets_do_not_hold_back_the_commit(bench: Bench) -> None:
+    """Transaction markers and removed records are offsets that never come: the commit is past them at once."""
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    producer = AIOKafkaProducer(bootstrap_servers=bench.brokers, transactional_id=bench.prefix)
+    await producer.start()
+    for number in range(30):
+        async with producer.transaction():
+            await producer.send(bench.name("in"), f"id{number}".encode(), partition=0)
+    await producer.stop()
+    worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out")))
+    await worker.holds(4)
+    await bench.all_published({f"id{n}" for n in range(30)})
+
+    async def committed() -> bool:
+        return (await bench.committed(bench.name("in"))).get(0) == 59
+
+    await until(committed, 5, "the commit behind the last record")
+
+
+async def test_a_hundred_thousand_entries_come_back(bench: Bench) -> None:
+    """A new worker folds what the last owner signed, and nothing that a displaced one wrote after it."""
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    blobs = [json.dumps([[f"id{400 * r + n}", 400 * r + n] for n in range(400)]) for r in range(250)]
+    await bench.send(bench.changelog, [""], partition=2, headers=claim_headers(b"old"))
+    await bench.send(bench.changelog, blobs[:100], partition=2, headers=signed_headers(b"old"))
+    await bench.send(bench.changelog, [""], partition=2, headers=claim_headers(b"new"))
+    await bench.send(bench.changelog, blobs[100:], partition=2, headers=signed_headers(b"new"))
+    await bench.send(bench.changelog, [json.dumps([["late", 7]])], partition=2, headers=signed_headers(b"old"))
+    worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out")))
+    await worker.holds(4)
+    await bench.send(bench.name("in"), ["id4711", "late"], partition=2)
+
+    published = await bench.all_published({"id4711", "late"})
+    assert {told["id"]: told["n"] for told in published} == {"id4711": 4711, "late": 100_000}
+    recovered = {told["partition"]: told for told in worker.events("recovered")}
+    assert recovered[2]["records"] == 250
+    assert recovered[2]["seconds"] < 5
+
+
+async def test_idle_is_called_when_all_is_read(bench: Bench) -> None:
+    config = await bench.standard(idle=bench.name("idle"))
+    worker = bench.worker(config)
+    await worker.holds(4)
+    await bench.send(bench.name("raw"), [f"id{n}" for n in range(400)])
+
+    async def told() -> bool:
+        last: dict[int, int] = {}
+        for record in await bench.read(bench.name("idle")):
+            partition, count = json.loads(record.value)
+            last[partition] = count
+        return sum(last.values()) == 400
+
+    await until(told, 15, "every partition idle with all of its ids")
+
+
+async def test_a_reference_is_read_before_the_first_record_and_followed(bench: Bench) -> None:
+    """Every worker has all of it: a rule pack published an hour ago applies to the first order, one published now soon."""
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    await bench.topics(bench.name("packs"), **{"cleanup.policy": "compact"})
+    keyed = [await bench.producer.send(bench.name("packs"), b"pack%d" % n, key=b"k%d" % n) for n in range(50)]
+    await asyncio.gather(*keyed)
+    await bench.send(bench.name("in"), ["a"])
+    worker = bench.worker(
+        bench.config(book=[bench.name("in")], out=bench.name("out"), reference=bench.name("packs"), batches=True)
+    )
+    await until(lambda: worker.events("batch"), 15, "the first batch")
+    before = worker.text().split('"event": "batch"')[0]
+    assert before.count('"event": "reference"') == 50
+
+    await bench.producer.send_and_wait(bench.name("packs"), b"later", key=b"k0")
+    await until(lambda: worker.events("reference")[-1]["value"] == "later", 10, "the later pack")
+
+
+async def test_unfit_topics_are_named_at_the_start(bench: Bench) -> None:
+    """One error that names them all, before anything is joined or read."""
+    await bench.topics(bench.name("in"), partitions=2)
+    with pytest.raises(TopicsUnfit, match="orderstream topics apply") as unfit:
+        await check_topics(bench.brokers, {bench.name("in"): 4, bench.name("nowhere"): 4, bench.name("gone"): None})
+    assert f"{bench.name('in')} has 2 partitions, not 4" in str(unfit.value)
+    assert f"{bench.name('nowhere')} is missing" in str(unfit.value)
+    assert f"{bench.name('gone')} is missing" in str(unfit.value)
+    await check_topics(bench.brokers, {bench.name("in"): 2})

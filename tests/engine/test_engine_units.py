@@ -1,0 +1,370 @@
+"""What the engine promises without a broker: the order of effects, who may write a changelog, where keys and partitions go."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.partitioner import murmur2 as aiokafka_murmur2
+from faust.types import TP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderstream.engine import (
+    Effects,
+    Fenced,
+    Hop,
+    NotCopartitioned,
+    Record,
+    Send,
+    Watch,
+    attach,
+    changelog_topic,
+    make_app,
+    partition_for,
+)
+from orderstream.engine.changelog import CLAIM, SIGNED, Reading, claim_headers, signed_headers
+from orderstream.engine.lane import Lane, Wires
+from orderstream.engine.partitioner import Partitioner, murmur2
+
+# -- a lane, with a broker that acknowledges when it is told to
+
+
+@dataclass
+class Sent:
+    topic: str
+    value: bytes | None
+    future: asyncio.Future
+
+    def ok(self, offset: int = 0) -> None:
+        self.future.set_result(SimpleNamespace(offset=offset))
+
+
+class Plain:
+    """Sends what it is told, one of each kind per record, and logs it."""
+
+    def process(self, records: Sequence[Record]) -> Effects:
+        names = [record.value.decode() for record in records]
+        if "bug" in names:
+            raise ValueError("bug")
+        log = "+".join(names).encode()
+        return Effects([Send("public", log, public=True), Send("inner", log)], log)
+
+    def restore(self, blob: bytes) -> None: ...
+
+    def idle(self) -> Effects | None:
+        return Effects([Send("public", b"idle", public=True)], b"idle")
+
+
+@dataclass
+class World:
+    sent: list[Sent] = field(default_factory=list)
+    acknowledged: list[tuple] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
+    opened: list[tuple] = field(default_factory=list)
+    claims: list[bytes] = field(default_factory=list)
+    asked: list[tuple] = field(default_factory=list)
+
+    async def send(self, topic: str, value: bytes | None, *_: object) -> asyncio.Future:
+        item = Sent(topic, value, asyncio.get_running_loop().create_future())
+        self.sent.append(item)
+        return item.future
+
+    async def claims_between(self, *where: object) -> list[bytes]:
+        self.asked.append(where)
+        return self.claims
+
+    def lane(self, max_in_flight: int = 8, next_offset: int = 0) -> Lane:
+        wires = Wires(
+            self,
+            self.claims_between,
+            lambda tp, n: self.acknowledged.append((tp, n)),
+            self.failures.append,
+            self.opened.append,
+            Watch(),
+        )
+        lane = Lane(Hop("h", ["in", "other"], lambda _: Plain()), 3, "log", wires, max_in_flight)
+        lane.ready(Plain(), b"me", next_offset)
+        return lane
+
+    def of(self, topic: str) -> list[Sent]:
+        return [item for item in self.sent if item.topic == topic]
+
+    def topics(self) -> list[tuple[str, bytes | None]]:
+        return [(item.topic, item.value) for item in self.sent]
+
+
+def batch(offset: int, *names: str, topic: str = "in") -> tuple[tuple[str, int], list[Record]]:
+    records = [Record(topic, 3, offset + n, None, name.encode(), (), 0) for n, name in enumerate(names)]
+    return (topic, 3), records
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_public_sends_wait_for_the_log_and_the_input_waits_for_both() -> None:
+    """The order that promise 3 is made of."""
+    world = World()
+    await world.lane().take(*batch(10, "a", "b"))
+    await settle()
+    assert world.topics() == [("log", b"a+b"), ("inner", b"a+b")]
+
+    world.of("inner")[0].ok()
+    await settle()
+    assert world.of("public") == []
+
+    world.of("log")[0].ok(0)
+    await settle()
+    assert [item.value for item in world.of("public")] == [b"a+b"]
+    assert world.acknowledged == []
+
+    world.of("public")[0].ok()
+    await settle()
+    assert world.acknowledged == [(("in", 3), 12)]
+
+
+async def test_batches_overlap_and_are_published_and_acknowledged_in_order() -> None:
+    """The second is processed at once; its acknowledgement coming first changes nothing."""
+    world = World()
+    lane = world.lane()
+    await lane.take(*batch(10, "a"))
+    await lane.take(*batch(50, "b", topic="other"))
+    await lane.take(*batch(11, "c"))
+    first, second, third = world.of("log")
+    third.ok(2)
+    second.ok(1)
+    for item in world.of("inner"):
+        item.ok()
+    await settle()
+    assert world.of("public") == []
+    first.ok(0)
+    await settle()
+    assert [item.value for item in world.of("public")] == [b"a", b"b", b"c"]
+    for item in reversed(world.of("public")):
+        item.ok()
+        await settle()
+    assert world.acknowledged == [(("in", 3), 11), (("other", 3), 51), (("in", 3), 12)]
+
+
+@pytest.mark.parametrize("which", ["log", "inner", "public"])
+async def test_a_failed_send_fails_the_worker_and_acknowledges_nothing(which: str) -> None:
+    world = World()
+    await world.lane().take(*batch(10, "a"))
+    for topic in ("log", "inner", "public"):
+        await settle()
+        if topic == which:
+            world.of(topic)[0].future.set_exception(OSError("refused"))
+            break
+        world.of(topic)[0].ok(0)
+    await settle()
+    assert [str(error) for error in world.failures] == ["refused"]
+    assert world.acknowledged == []
+    assert which != "log" or world.of("public") == []
+
+
+async def test_a_claim_between_two_of_our_records_fences_us() -> None:
+    """Nothing of that batch leaves, although the broker has acknowledged its log."""
+    world = World(claims=[b"other"])
+    await world.lane(next_offset=7).take(*batch(10, "a"))
+    world.of("inner")[0].ok()
+    world.of("log")[0].ok(9)
+    await settle()
+    assert world.asked == [("log", 3, 7, 9)]
+    assert isinstance(world.failures[0], Fenced)
+    assert world.of("public") == []
+    assert world.acknowledged == []
+
+
+async def test_late_records_of_a_displaced_owner_do_not_fence_its_heir() -> None:
+    """No reader counts them, so the heir goes on, and asks only once about the same gap."""
+    world = World()
+    lane = world.lane(next_offset=7)
+    await lane.take(*batch(10, "a"))
+    world.of("log")[0].ok(9)
+    await settle()
+    await lane.take(*batch(11, "b"))
+    world.of("log")[1].ok(10)
+    await settle()
+    assert world.failures == []
+    assert len(world.asked) == 1
+    assert len(world.of("public")) == 2
+
+
+async def test_a_closed_lane_publishes_and_acknowledges_nothing_more() -> None:
+    """The partition was taken away before its batches were through."""
+    world = World()
+    lane = world.lane()
+    await lane.take(*batch(10, "a"))
+    lane.close()
+    world.of("log")[0].future.cancelled() or world.of("log")[0].ok(0)
+    await settle()
+    assert await lane.take(*batch(11, "b")) is False
+    assert world.of("public") == []
+    assert world.acknowledged == []
+    assert world.failures == []
+
+
+async def test_parking_finishes_what_is_under_way() -> None:
+    world = World()
+    lane = world.lane()
+    await lane.take(*batch(10, "a"))
+    parking = asyncio.create_task(lane.park(asyncio.get_running_loop().time() + 5))
+    for topic in ("log", "inner", "public"):
+        await settle()
+        world.of(topic)[0].ok(0)
+    assert await parking is True
+    assert world.acknowledged == [(("in", 3), 11)]
+
+
+async def test_parking_that_does_not_finish_says_so() -> None:
+    """Then the memory is ahead of the log and must be dropped."""
+    lane = World().lane()
+    await lane.take(*batch(10, "a"))
+    assert await lane.park(asyncio.get_running_loop().time() + 0.01) is False
+
+
+async def test_a_full_lane_is_not_read_until_it_has_room() -> None:
+    world = World()
+    lane = world.lane(max_in_flight=2)
+    await lane.take(*batch(10, "a"))
+    assert world.opened == [("in", 3)]
+    await lane.take(*batch(11, "b"))
+    await settle()
+    assert world.opened == [("in", 3)]
+    for item in world.of("inner"):
+        item.ok()
+    world.of("log")[0].ok(0)
+    await settle()
+    world.of("public")[0].ok()
+    await settle()
+    assert world.opened == [("in", 3)] * 2
+
+
+async def test_what_idle_asks_for_takes_the_same_way() -> None:
+    world = World()
+    await world.lane().idle()
+    await settle()
+    assert world.topics() == [("log", b"idle")]
+    world.of("log")[0].ok(0)
+    await settle()
+    world.of("public")[0].ok()
+    await settle()
+    assert world.acknowledged == []
+    assert world.failures == []
+
+
+async def test_a_hop_that_remembers_nothing_may_not_log() -> None:
+    world = World()
+    lane = world.lane()
+    lane.hop.remembers = False
+    with pytest.raises(TypeError, match="remembers nothing"):
+        await lane.take(*batch(10, "a"))
+
+
+# -- who may write a changelog
+
+
+def fold(records: list[tuple[list[tuple[str, bytes]], bytes]]) -> list[bytes]:
+    reading = Reading()
+    return [blob for headers, value in records if (blob := reading.blob(value, headers)) is not None]
+
+
+def test_only_the_last_claimant_is_read() -> None:
+    """What the displaced one writes late does not count; what it wrote before does."""
+    a, b = b"a", b"b"
+    log = [
+        (claim_headers(a), b""),
+        (signed_headers(a), b"1"),
+        (claim_headers(b), b""),
+        (signed_headers(a), b"zombie"),
+        (signed_headers(b), b"2"),
+        (signed_headers(a), b"zombie"),
+    ]
+    assert fold(log) == [b"1", b"2"]
+
+
+def test_a_log_whose_first_claim_has_expired_belongs_to_its_first_writer() -> None:
+    """Retention removes the oldest records, the claim among them."""
+    assert fold([(signed_headers(b"a"), b"5"), (signed_headers(b"z"), b"zombie"), (signed_headers(b"a"), b"6")]) == [b"5", b"6"]
+
+
+def test_an_unsigned_record_is_nobodys() -> None:
+    assert fold([(claim_headers(b"a"), b""), ([], b"by hand"), ([("other", b"a")], b"?"), (signed_headers(b"a"), b"1")]) == [b"1"]
+
+
+@given(st.lists(st.tuples(st.sampled_from([CLAIM, SIGNED]), st.sampled_from([b"a", b"b", b"c"])), max_size=40), st.data())
+def test_a_reader_and_an_owner_agree_whatever_is_written_after(log: list[tuple[str, bytes]], data: st.DataObject) -> None:
+    """An owner that folded up to its claim, and a later reader of the longer log, have the same of that prefix."""
+    records = [([entry], str(n).encode()) for n, entry in enumerate(log)]
+    cut = data.draw(st.integers(0, len(records)))
+    assert fold(records)[: len(fold(records[:cut]))] == fold(records[:cut])
+
+
+# -- partitions
+
+
+@given(st.binary(max_size=64))
+def test_keys_land_where_every_kafka_client_puts_them(key: bytes) -> None:
+    assert murmur2(key) == aiokafka_murmur2(key) & 0xFFFFFFFF
+    assert partition_for(key, 12) == DefaultPartitioner()(key, list(range(12)), list(range(12)))
+    assert Partitioner()(key, list(range(12)), []) == partition_for(key, 12)
+
+
+class Cluster:
+    def __init__(self, topics: Sequence[str], partitions: int) -> None:
+        self._found = {topic: set(range(partitions)) for topic in topics}
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return self._found.get(topic)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_topic_gives_a_partition_number_to_the_same_worker(seed: int, tmp_path: object) -> None:
+    """Through joins, leaves and crashes: Faust's assignor co-partitions all topics of one partition count."""
+    dice = random.Random(seed)
+    topics = [f"{dice.randrange(1 << 30):x}.{n}" for n in range(11)]
+    assignors: dict[str, object] = {}
+    for round_ in range(12):
+        leave = dice.sample(sorted(assignors), dice.randrange(len(assignors))) if len(assignors) > 1 else []
+        for name in leave:
+            del assignors[name]
+        for number in range(dice.randrange(0 if assignors else 1, 4)):
+            app = make_app("a", "127.0.0.1:1", tmp_path, 8)
+            attach(app, Hop("h", list(topics), lambda _: Plain()))
+            assignors[f"member-{round_}-{number}"] = app.assignor
+        order = dice.sample(sorted(assignors), len(assignors))
+        metadata = {name: assignors[name].metadata(set(topics)) for name in order}
+        given_ = assignors[order[0]].assign(Cluster(topics, 8), metadata)
+        owners: dict[int, set[str]] = {}
+        for name, assignment in given_.items():
+            assignors[name].on_assignment(assignment)
+            per_topic = {topic: set(numbers) for topic, numbers in assignment.assignment}
+            assert len({frozenset(numbers) for numbers in per_topic.values()}) <= 1
+            assert per_topic == {} or set(per_topic) == set(topics)
+            for topic, numbers in per_topic.items():
+                for number in numbers:
+                    owners.setdefault((topic, number), set()).add(name)
+        assert set(owners) == {(topic, number) for topic in topics for number in range(8)}
+        assert all(len(names) == 1 for names in owners.values())
+
+
+async def test_an_assignment_that_splits_a_hop_is_refused(tmp_path: object) -> None:
+    """Workers of two versions in one group, or topics of unequal size, would put one state in two places."""
+    app = make_app("a", "127.0.0.1:1", tmp_path, 4)
+    attach(app, Hop("h", ["x", "y"], lambda _: Plain()))
+    with pytest.raises(NotCopartitioned, match="same version"):
+        await app.engine.restore({TP("x", 0), TP("x", 1), TP("y", 0)})
+
+
+def test_an_app_names_the_topics_it_needs(tmp_path: object) -> None:
+    app = make_app("a", "127.0.0.1:1", tmp_path, 4)
+    attach(app, Hop("h", ["x", "y"], lambda _: Plain()))
+    attach(app, Hop("f", ["z"], lambda _: Plain(), remembers=False))
+    assert app.engine.topics() == {"x": 4, "y": 4, "z": 4, changelog_topic("a", "h"): 4}
+    with pytest.raises(ValueError, match="already read by hop h"):
+        attach(app, Hop("g", ["x"], lambda _: Plain()))
