@@ -1,0 +1,215 @@
+"""Kafka on one side, a transaction on the other: what both examples share.
+
+Law: `Store.take` writes a batch's effects and its position together or not at all; reading resumes where the store says, never
+where Kafka remembers. A record that cannot be read stops the process: skipping it would be losing an order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from orderstream import topics
+from orderstream.errors import INTERRUPTED, NoBroker, PortTaken, UserError
+from orderstream.metrics import Metrics, serve
+from orderstream.settings import Settings
+
+
+class Store:
+    """A SQLite file: the consumer's tables, and beside them the position in each partition that they stand for.
+
+    One process writes one file. With PostgreSQL, `transaction` and the SQL stay, and several processes may share it.
+    """
+
+    tables: ClassVar[str] = ""
+    """SQL that makes the consumer's own tables, `IF NOT EXISTS`."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # transactions are ours to begin: the module's own would end at surprising places
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        # a power cut must not undo what Kafka was told is done
+        self.db.execute("PRAGMA synchronous=FULL")
+        self.db.executescript(
+            "CREATE TABLE IF NOT EXISTS position (topic TEXT, partition INTEGER, next INTEGER, PRIMARY KEY (topic, partition))"
+            " WITHOUT ROWID;" + self.tables
+        )
+
+    def close(self) -> None:
+        self.db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is written, or nothing."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def position(self, topic: str, partition: int) -> int:
+        """The next offset to read; 0 where nothing was."""
+        row = self.db.execute("SELECT next FROM position WHERE topic = ? AND partition = ?", (topic, partition)).fetchone()
+        return int(row[0]) if row else 0
+
+    def take(self, topic: str, partition: int, records: Sequence[tuple[int, bytes]]) -> list[str]:
+        """Apply (offset, value) records of one partition in one transaction; what was done with each, for metrics.
+
+        Records before the position were applied already and change nothing.
+        """
+        done: list[str] = []
+        with self.transaction():
+            following = self.position(topic, partition)
+            for offset, value in records:
+                if offset < following:
+                    done.append("repeat")
+                    continue
+                try:
+                    done.append(self.apply(topic, value))
+                except ValueError as error:
+                    raise ValueError(f"{topic}[{partition}]@{offset} is not of its schema: {error}") from error
+                following = offset + 1
+            self.db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?)", (topic, partition, following))
+        return done
+
+    def apply(self, topic: str, value: bytes) -> str:
+        """The effect of one record (topic without the installation's prefix), in the open transaction. Returns its name."""
+        raise NotImplementedError
+
+
+class _Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Starts each partition where the store stands."""
+
+    def __init__(self, consumer: Any, store: Store, prefix: str) -> None:
+        self.consumer, self.store, self.prefix = consumer, store, prefix
+        self.trouble: Exception | None = None
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        del revoked
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        ends = await self.consumer.end_offsets(assigned)
+        for partition in assigned:
+            position = self.store.position(partition.topic.removeprefix(self.prefix), partition.partition)
+            if position > ends[partition]:
+                # reading on would take the new topic's first records for repeats
+                self.trouble = UserError(
+                    f"{partition.topic} 已被重建，本地进度 {position} 超过其末尾：请清空本地库"
+                    f" · {partition.topic} was made anew, our position {position} is past its end: clear the local store"
+                )
+                return
+            if position:
+                self.consumer.seek(partition, position)
+
+
+async def consume(
+    settings: Settings,
+    name: str,
+    store: Store,
+    wanted: Sequence[str],
+    stop: asyncio.Event,
+    *,
+    metrics: Metrics,
+    between: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Read `wanted` topics into the store until `stop` is set. name: the consumer's, also its group's.
+
+    between: called after each batch, and every half second when there is none.
+    """
+    prefix = settings.topic_prefix
+    async with _connected(settings, prefix + name) as consumer:
+        resume = _Resume(consumer, store, prefix)
+        consumer.subscribe([topics.name(topic, prefix) for topic in wanted], listener=resume)
+        ready = False
+        while not stop.is_set():
+            batches = await consumer.getmany(timeout_ms=500 if ready else 100, max_records=500)
+            if resume.trouble is not None:
+                raise resume.trouble
+            if not ready and consumer.assignment():
+                ready = True
+                print(f"{name} 就绪 · ready", flush=True)  # noqa: T201  whoever started us waits for this line
+            for partition, records in batches.items():
+                plain = partition.topic.removeprefix(prefix)
+                for effect in store.take(plain, partition.partition, [(r.offset, r.value) for r in records]):
+                    metrics.applied.labels(name, effect).inc()
+                end = consumer.highwater(partition) or 0
+                metrics.lag.labels(plain, partition.partition).set(max(0, end - records[-1].offset - 1))
+            if batches:
+                # for whoever watches the lag: the store knows better, so a refusal (a rebalance, a restart of the broker) is no harm
+                with contextlib.suppress(KafkaError):
+                    await consumer.commit()
+            if between is not None:
+                await between()
+
+
+async def begin(client: Any, settings: Settings) -> None:
+    """Start a producer or consumer. Raises NoBroker, leaving nothing open."""
+    try:
+        await client.start()
+    except KafkaError:
+        await client.stop()
+        raise NoBroker(f"Kafka {settings.brokers} 无响应 · no Kafka answers at {settings.brokers}") from None
+
+
+@asynccontextmanager
+async def _connected(settings: Settings, group: str) -> AsyncIterator[Any]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.brokers,
+        group_id=group,
+        client_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        # the broker's own least: after a crash the next start waits this long for its partitions
+        session_timeout_ms=6_000,
+        heartbeat_interval_ms=2_000,
+    )
+    await begin(consumer, settings)
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+def main(work: Callable[[Settings, Metrics, asyncio.Event], Awaitable[None]]) -> int:
+    """Run a consumer as a process: settings from the environment, metrics served, SIGTERM and Ctrl-C end it after its batch."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    async def run() -> None:
+        settings = Settings.load()
+        if settings.brokers is None:
+            raise NoBroker("请设置 ORDERSTREAM_BROKERS · set ORDERSTREAM_BROKERS to a Kafka's host:port")
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        metrics = Metrics()
+        try:
+            served = serve(metrics, settings.metrics_port, settings.metrics_host)
+        except OSError:
+            raise PortTaken(f"端口 {settings.metrics_port} 已被占用 · port {settings.metrics_port} is taken") from None
+        try:
+            await work(settings, metrics, stop)
+        finally:
+            served.close()
+
+    try:
+        asyncio.run(run())
+    except UserError as error:
+        print(error.sentence, file=sys.stderr)  # noqa: T201  the one line that a command fails with
+        return error.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0

@@ -1,0 +1,382 @@
+"""The example consumers: every verdict once, whatever is repeated, overtaken or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderstream import topics
+from orderstream.consumers.erp import Erp
+from orderstream.consumers.wms import Wms
+from orderstream.errors import BadFile
+from orderstream.simulators import make
+
+
+def released(order: str, seq: int, *, sku: str = "SKU1", quantity: int = 1, group: str | None = None) -> tuple[str, bytes]:
+    record = {
+        "order_id": order, "verdict_seq": seq, "verdict": "released", "level": "none", "signals": [],
+        "units": [{"kind": "own", "skus": {sku: quantity}, "place": "hangzhou", "with_lines": ["1"]}],
+    }  # fmt: skip
+    return "orders.released", orjson.dumps(record | ({"merge_group": group} if group else {}))
+
+
+def recalled(order: str, seq: int, cause: str = "signals") -> tuple[str, bytes]:
+    return "orders.recalled", orjson.dumps({"order_id": order, "verdict_seq": seq, "verdict": "review", "cause": cause})
+
+
+def action(order: str, seq: int, what: str, until: int | None = None) -> tuple[str, bytes]:
+    return "orders.actions", orjson.dumps(
+        {"id": f"{order}:{seq}:{what}", "order_id": order, "verdict_seq": seq, "action": what, "until": until}
+    )
+
+
+def feed(store: Erp | Wms, *records: tuple[str, bytes]) -> list[str]:
+    """Records one by one, each at the next offset of its topic's partition 0."""
+    done: list[str] = []
+    for topic, value in records:
+        done += store.take(topic, 0, [(store.position(topic, 0), value)])
+    return done
+
+
+@pytest.fixture
+def erp(tmp_path):
+    store = Erp(tmp_path / "erp.sqlite")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def wms(tmp_path):
+    store = Wms(tmp_path / "wms.sqlite")
+    (tmp_path / "stock.jsonl").write_text('{"kind":"stock","at":"2026-11-10T00:00:00Z","sku":"SKU1","available":10,"locks":[]}\n')
+    store.load(tmp_path / "stock.jsonl")
+    yield store
+    store.close()
+
+
+# ERP
+
+
+def test_a_record_delivered_again_is_applied_once(erp):
+    """Neither the same offset nor the same verdict at a new offset has a second effect."""
+    topic, value = released("o1", 1)
+    assert erp.take(topic, 0, [(0, value)]) == ["released"]
+    assert erp.take(topic, 0, [(0, value), (1, value)]) == ["repeat", "repeat"]
+    assert erp.states() == {"accepted": 1}
+    assert erp.position(topic, 0) == 2
+
+
+def test_a_recall_read_before_its_release_wins(erp):
+    """The verdict's number decides, not the sequence in which two topics are read."""
+    assert feed(erp, recalled("o1", 2), released("o1", 1)) == ["recalled", "old"]
+    assert erp.states() == {"stopped": 1}
+
+
+def test_a_later_release_accepts_again(erp):
+    """An order recalled and cleared is accepted a second time, by its higher number."""
+    feed(erp, released("o1", 1), recalled("o1", 2), released("o1", 3))
+    assert erp.states() == {"accepted": 1}
+
+
+def test_a_recall_after_shipping_asks_for_an_intercept(erp):
+    """What has left is not stopped in silence: the carrier is asked to turn it back."""
+    feed(erp, released("o1", 1), released("o2", 1))
+    assert erp.ship("o1", 1000)
+    assert not erp.ship("o1", 2000)
+    assert erp.unsaid() == [("o1", 1000)]
+    assert feed(erp, recalled("o1", 2, "cancelled"), recalled("o2", 2)) == ["intercept", "recalled"]
+    assert erp.db.execute("SELECT order_id, cause FROM intercepts").fetchall() == [("o1", "cancelled")]
+    assert not erp.ship("o2", 3000)
+    assert feed(erp, released("o1", 3)) == ["changed-after-shipping"]
+    erp.said(["o1"])
+    assert erp.unsaid() == []
+
+
+def test_an_unreadable_record_stops_and_changes_nothing(erp):
+    """A record that is not of the schema is named by its place; the batch that held it leaves no trace."""
+    topic, value = released("o1", 1)
+    with pytest.raises(ValueError, match=r"orders\.released\[3\]@8"):
+        erp.take(topic, 3, [(7, value), (8, b"{")])
+    assert erp.states() == {}
+    assert erp.position(topic, 3) == 0
+
+
+HISTORY = [released("o1", 1), recalled("o1", 2), released("o2", 1), released("o1", 3), recalled("o3", 2), released("o3", 1)]
+
+
+@given(st.lists(st.sampled_from(HISTORY), max_size=6).flatmap(lambda extra: st.permutations(HISTORY + extra)))
+def test_no_sequence_or_repetition_changes_the_erp(history):
+    """However verdicts interleave and repeat, each order ends as its highest number says."""
+    store = Erp(Path(":memory:"))
+    feed(store, *history)
+    ends = dict(store.db.execute("SELECT order_id, state FROM orders").fetchall())
+    store.close()
+    assert ends == {"o1": "accepted", "o2": "accepted", "o3": "stopped"}
+
+
+# WMS
+
+
+def test_released_orders_hold_pieces_and_recalled_ones_give_them_back(wms):
+    """Available is the level minus the pieces of released orders, whatever came before."""
+    feed(wms, released("o1", 1, quantity=3), released("o2", 1, quantity=2))
+    assert wms.stock("SKU1", 0) == (5, [])
+    feed(wms, recalled("o1", 2))
+    assert wms.stock("SKU1", 0) == (8, [])
+
+
+def test_a_lock_is_listed_and_outlives_a_recall_until_it_ends(wms):
+    """A locked order's pieces stay held for the lock's time even where the order is held back; then they return."""
+    feed(wms, released("o1", 1, quantity=3), action("o1", 1, "lock-stock", until=500))
+    assert wms.stock("SKU1", 100) == (7, ["o1"])
+    feed(wms, recalled("o1", 2))
+    assert wms.stock("SKU1", 100) == (7, ["o1"])
+    [record] = wms.unsaid(600)
+    assert (record["available"], record["locks"]) == (10, [])
+
+
+def test_lock_and_unlock_may_come_in_either_sequence(wms):
+    """The later verdict's word about a lock stands; of one verdict, the lock."""
+    feed(wms, released("o1", 1), action("o1", 2, "unlock-stock"), action("o1", 1, "lock-stock"))
+    assert wms.stock("SKU1", 0) == (9, [])
+    feed(wms, action("o1", 3, "lock-stock"), action("o1", 3, "lock-stock"))
+    assert wms.stock("SKU1", 0) == (9, ["o1"])
+
+
+def test_stock_is_told_once_and_as_a_whole(wms):
+    """After a change the SKU's whole state is told; once told, nothing is."""
+    first = wms.unsaid(0)
+    assert [(r["sku"], r["available"], r["at"]) for r in first] == [("SKU1", 10, "2026-11-10T00:00:00.000Z")]
+    wms.said(["SKU1"])
+    feed(wms, released("o1", 1), action("o1", 1, "notify"))
+    assert [r["available"] for r in wms.unsaid(1)] == [9]
+    wms.said(["SKU1"])
+    assert wms.unsaid(2) == []
+
+
+def test_a_sku_without_a_level_is_never_called_sold_out(wms):
+    """An article that the warehouse does not count has no stock record."""
+    wms.said(["SKU1"])
+    feed(wms, released("o1", 1, sku="SKU99"))
+    assert wms.unsaid(0) == []
+
+
+def test_merge_groups_are_packed_together(wms):
+    """Orders of one merge group are one parcel."""
+    feed(
+        wms, released("o1", 1), released("o2", 1, group="o1"), released("o3", 1), released("o4", 1, group="o1"), recalled("o4", 2)
+    )
+    assert wms.parcels() == {"o1": ["o1", "o2"], "o3": ["o3"]}
+
+
+def test_a_restart_keeps_what_was_sold(wms, tmp_path):
+    """Loading the first levels again changes nothing; a broken line is named."""
+    feed(wms, released("o1", 1, quantity=4))
+    assert wms.load(tmp_path / "stock.jsonl") == 0
+    assert wms.stock("SKU1", 0) == (6, [])
+    (tmp_path / "bad.jsonl").write_text('{"sku":"SKU2","available":1,"at":"yesterday"}\n')
+    with pytest.raises(BadFile, match="line 1"):
+        wms.load(tmp_path / "bad.jsonl")
+
+
+MOVES = [
+    released("o1", 1, quantity=2), recalled("o1", 2), released("o1", 3, quantity=1), released("o2", 1, quantity=4),
+    recalled("o3", 2), released("o3", 1, quantity=5), action("o2", 1, "lock-stock"), action("o1", 3, "lock-stock"),
+    action("o1", 4, "unlock-stock"),
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(MOVES), max_size=5).flatmap(lambda extra: st.permutations(MOVES + extra)))
+def test_no_sequence_or_repetition_changes_the_stock(moves):
+    """What is available and who holds it depends on the set of records alone."""
+    store = Wms(Path(":memory:"))
+    store.db.execute("INSERT INTO levels VALUES ('SKU1', 20)")
+    feed(store, *moves)
+    assert store.stock("SKU1", 0) == (15, ["o2"])
+    store.close()
+
+
+def test_the_simulated_stock_is_a_file_that_the_wms_takes(tmp_path):
+    """The scenario's own stock records load as they are."""
+    lines = [r for r in make(50, rate=50, start=1_794_400_000_000).reference if r["kind"] == "stock"]
+    path = tmp_path / "stock.jsonl"
+    path.write_bytes(b"\n".join(orjson.dumps(line) for line in lines))
+    store = Wms(tmp_path / "wms.sqlite")
+    assert store.load(path) == len(lines)
+    store.close()
+
+
+# on a real broker
+
+
+CRASHING = """
+import os, signal, sys
+from orderstream.consumers import erp, inbox
+real = inbox.Store.take
+moment = sys.argv.pop()
+count = 0
+def take(self, *args):
+    global count
+    count += 1
+    if count == 2 and moment == "before":
+        # inside the transaction: effects written, nothing committed
+        apply = type(self).apply
+        def dying(self, *a):
+            apply(self, *a)
+            os.kill(os.getpid(), signal.SIGKILL)
+        type(self).apply = dying
+    done = real(self, *args)
+    if count == 2 and moment == "after":
+        # effects and position committed here, Kafka not told
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+inbox.Store.take = take
+sys.exit(erp._main())
+"""
+
+
+@pytest.mark.stream
+def test_killed_between_effect_and_commit_each_verdict_is_applied_once(fresh_topics, tmp_path):
+    """SIGKILL inside and right after a transaction, then a clean run: every order is in its state once, none is missing."""
+    settings = fresh_topics(state_dir=tmp_path, metrics_port=0)
+    rng = random.Random(5)
+    expected, records = {}, []
+    for i in range(400):
+        order = f"api:main:A{i}"
+        records.append(released(order, 1))
+        expected[order] = "accepted"
+        if rng.random() < 0.2:
+            records.append(recalled(order, 2))
+            expected[order] = "stopped"
+    publish(settings, records[:200])
+    for moment in ("before", "after"):
+        dead = subprocess.run([sys.executable, "-c", CRASHING, moment], timeout=60, capture_output=True, check=False)
+        assert dead.returncode == -signal.SIGKILL, dead.stderr.decode()
+        publish(settings, records[200:] + records[:20])
+
+    def applied() -> dict:
+        with sqlite3.connect(tmp_path / "erp.sqlite") as db:
+            return dict(db.execute("SELECT order_id, state FROM orders").fetchall())
+
+    run_until([sys.executable, "-m", "orderstream.consumers.erp"], lambda: applied() == expected)
+    with sqlite3.connect(tmp_path / "erp.sqlite") as db:
+        repeated = db.execute("SELECT order_id, verdict_seq, count(*) FROM journal GROUP BY 1, 2 HAVING count(*) > 1").fetchall()
+    assert repeated == []
+
+
+@pytest.mark.stream
+def test_the_wms_tells_its_stock_and_ends_on_sigterm(fresh_topics, tmp_path):
+    """Levels and what orders took of them arrive on wms.stock; SIGTERM ends the process with code 0."""
+    settings = fresh_topics(state_dir=tmp_path, metrics_port=0)
+    (tmp_path / "stock.jsonl").write_text('{"kind":"stock","at":"2026-11-10T00:00:00Z","sku":"SKU1","available":10,"locks":[]}\n')
+    publish(settings, [released("o1", 1, quantity=3), action("o1", 1, "lock-stock")])
+    seen: list[dict] = []
+
+    def told() -> bool:
+        seen[:] = read(settings, "wms.stock")
+        return bool(seen) and (seen[-1]["available"], seen[-1]["locks"]) == (7, ["o1"])
+
+    run_until([sys.executable, "-m", "orderstream.consumers.wms", "--stock", str(tmp_path / "stock.jsonl")], told)
+    assert (seen[0]["available"], seen[0]["at"]) == (10, "2026-11-10T00:00:00.000Z")
+
+
+@pytest.mark.stream
+def test_a_topic_made_anew_is_refused_not_skipped(fresh_topics, tmp_path):
+    """A position past the end of its partition means another topic of the same name: the ERP says so and ends."""
+    settings = fresh_topics(state_dir=tmp_path, metrics_port=0)
+    store = Erp(tmp_path / "erp.sqlite")
+    store.db.execute("INSERT INTO position VALUES ('orders.released', 0, 99)")
+    store.close()
+    del settings
+    ended = subprocess.run(
+        [sys.executable, "-m", "orderstream.consumers.erp"], timeout=60, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "was made anew" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_without_a_broker_there_is_one_line(tmp_path):
+    """No broker: one sentence, its own exit code, no traceback."""
+    env = os.environ | {
+        "ORDERSTREAM_BROKERS": "127.0.0.1:9",
+        "ORDERSTREAM_METRICS_PORT": "0",
+        "ORDERSTREAM_STATE_DIR": str(tmp_path),
+    }
+    for module in ("erp", "wms"):
+        ended = subprocess.run(
+            [sys.executable, "-m", f"orderstream.consumers.{module}"],
+            env=env,
+            timeout=60,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 4, ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def run_until(command: list[str], done, seconds: float = 40) -> None:
+    """Run a process until `done()`, then SIGTERM it; it must end by itself with code 0."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert child.poll() is None, child.stderr.read().decode()
+            assert time.monotonic() < deadline, "not done in time"
+            time.sleep(0.2)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(15) == 0, child.stderr.read().decode()
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        child.stderr.close()
+
+
+def publish(settings, records: list[tuple[str, bytes]]) -> None:
+    import asyncio
+
+    from aiokafka import AIOKafkaProducer
+
+    async def go() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all")
+        await producer.start()
+        for topic, value in records:
+            await producer.send(topics.name(topic, settings.topic_prefix), value, json.loads(value)["order_id"].encode())
+        await producer.stop()
+
+    asyncio.run(go())
+
+
+def read(settings, topic: str) -> list[dict]:
+    import asyncio
+
+    from aiokafka import AIOKafkaConsumer
+
+    async def go() -> list[dict]:
+        consumer = AIOKafkaConsumer(
+            topics.name(topic, settings.topic_prefix), bootstrap_servers=settings.brokers, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            got = []
+            while batch := await consumer.getmany(timeout_ms=400):
+                got += [json.loads(r.value) for records in batch.values() for r in records]
+            return got
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(go())
