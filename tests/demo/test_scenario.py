@@ -13,6 +13,8 @@ import pytest
 
 from orderstream import times
 from orderstream.catalogue import Catalogue
+from orderstream.channels import channel
+from orderstream.orders import Order, Raw, Rejected
 from orderstream.simulators import Scenario, make, write_catalogue, write_replay
 from orderstream.times import HOUR, MINUTE, SECOND
 
@@ -238,3 +240,12 @@ def test_catalogue_and_replay_are_of_the_published_form(tmp_path):
     digest = hashlib.sha256(base64.b64decode(broken["body_base64"])).hexdigest()
     assert FULL.expected[f"raw:{digest}"].outcome == "rejected"
     assert all("x-shopify-topic" in line["headers"] for line in raws if line["channel"] == "shopify")
+
+
+def test_every_payload_is_read_by_its_channel_as_meant():
+    """Each delivery parses to an order of the id that the scenario says, the rejected ones to a reject, none to a skip."""
+    for d in FULL.deliveries:
+        headers = {"x-shopify-topic": d.topic} if d.topic else {}
+        parsed = channel(d.channel).parse(Raw(d.channel, d.shop, FULL.start + d.at, d.body, headers))
+        assert isinstance(parsed, Rejected if FULL.expected[d.order_id].outcome == "rejected" else Order), (d.order_id, parsed)
+        assert parsed.order_id == d.order_id
