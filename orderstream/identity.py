@@ -57,7 +57,7 @@ class Keys:
 
 
 def masked(value: str) -> bool:
-    """"张**", "1********20": hidden by the platform, so equal for many people."""
+    """ "张**", "1********20": hidden by the platform, so equal for many people."""
     return _MASKED.search(value) is not None
 
 

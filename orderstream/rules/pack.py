@@ -33,7 +33,20 @@ class PackError(ValueError):
 class Judge:
     """A rule, ready to run: its durations in ms and its expressions compiled."""
 
-    __slots__ = ("above", "at_least", "by_day", "id", "kinds", "limit", "marks_all", "members", "programs", "rule", "sharing", "span")
+    __slots__ = (
+        "above",
+        "at_least",
+        "by_day",
+        "id",
+        "kinds",
+        "limit",
+        "marks_all",
+        "members",
+        "programs",
+        "rule",
+        "sharing",
+        "span",
+    )
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -91,7 +104,11 @@ class Pack:
         for judge in self.judges.values():
             for kind in judge.kinds:
                 self.by_kind.setdefault(kind, []).append(judge)
-        self.filtered = [j for j in self.judges.values() if j.kinds and ("members" in j.programs or "unavailable" in j.programs)]
+        self.asking = [j for j in self.judges.values() if j.kinds]
+        self.measured = [
+            j for j in self.asking if j.rule.measure is not None and (j.rule.measure.currency or j.rule.measure.distinct)
+        ]
+        self.filtered = [j for j in self.asking if ("members" in j.programs or "unavailable" in j.programs)]
 
     def _content(self) -> dict[str, object]:
         # the time from which a pack holds is not what it says
@@ -104,6 +121,11 @@ class Pack:
         missing = [level for level in LEVELS if level not in self.policy.levels]
         if missing:
             raise PackError(f"policy.yaml: levels lacks {', '.join(missing)}")
+        for rule in self.rules.values():
+            if rule.measure is not None and rule.measure.currency not in (None, self.policy.currency):
+                raise PackError(
+                    f"{rule.id}.yaml: it sums {rule.measure.currency}, the policy's currency is {self.policy.currency}"
+                )
         for combination in self.policy.combinations:
             strange = [r for r in (*combination.all, *combination.any) if r not in self.rules]
             if strange:
@@ -138,12 +160,13 @@ class Pack:
             raise PackError(f"the published pack cannot be read: {error}") from error
         return cls(content.policy, content.rules)
 
-    def without(self, rule_id: str) -> Pack:
-        """The same pack with one rule to tag-only: another version. Raises PackError for a rule that is not there."""
-        if rule_id not in self.rules:
-            raise PackError(f"no rule {rule_id!r} in {self.version}")
-        rules = {**self.rules, rule_id: msgspec.structs.replace(self.rules[rule_id], tag_only=True)}
-        return Pack(self.policy, rules)
+    def without(self, *rule_ids: str) -> Pack:
+        """The same pack with these rules to tag-only: another version. Raises PackError for a rule that is not there."""
+        strange = [r for r in rule_ids if r not in self.rules]
+        if strange:
+            raise PackError(f"{self.version} has no rule {', '.join(strange)}")
+        off = {r: msgspec.structs.replace(self.rules[r], tag_only=True) for r in rule_ids}
+        return Pack(self.policy, {**self.rules, **off})
 
 
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
@@ -208,7 +231,9 @@ def _check(rule: Rule) -> None:
             raise PackError(f"{rule.id}.yaml: within: {error}") from error
     if rule.on == "order":
         need(rule.when is not None, "a rule on the order needs `when`")
-        need(rule.within is None and rule.measure is None and rule.profile is None, "`within`, `measure`, `profile` need an entity")
+        need(
+            rule.within is None and rule.measure is None and rule.profile is None, "`within`, `measure`, `profile` need an entity"
+        )
         need(rule.marks == "newest", "a rule on the order marks that order only")
     else:
         need(bool(rule.on), "`on` names no entity")

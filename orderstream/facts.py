@@ -1,0 +1,165 @@
+"""What travels between the hops: facts to entities, answers and dossiers to orders.
+
+Law: a fact says all that an entity needs to judge an order by itself, and nothing personal: entities are keyed hashes, the
+rest are ids, times (ms UTC), amounts (minor units of the pack's currency) and coordinates. Every item carries the version of
+what it speaks for, so that a repeat changes nothing and an older one is known to be older.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+
+class Deal(msgspec.Struct, array_like=True, frozen=True):
+    """A line's price a piece after its share of the discounts (minor units, may be fractional), and its article's base price."""
+
+    line: str
+    deal: float
+    base: int
+
+
+class Fact(msgspec.Struct, array_like=True, frozen=True, tag="f"):
+    """What one order says of one entity.
+
+    version: grows with each change of this fact. at: the order's event time. since: received_at of the record from which on
+    the order's facts have been these; a pattern is found when its last member's `since` has come. enters: counts in windows
+    (a late order only asks). gone: the order is withdrawn or has left this entity. out: rules that this order is no member of.
+    """
+
+    entity: str
+    order: str
+    version: int
+    at: int
+    since: int
+    pack: str
+    enters: bool = True
+    gone: bool = False
+    user: str | None = None
+    total: int | None = None
+    skus: tuple[str, ...] = ()
+    quantity: int = 0
+    place: tuple[float, float] | None = None
+    out: tuple[str, ...] = ()
+    deals: tuple[Deal, ...] = ()
+    conversions: tuple[float, ...] = ()
+
+
+class Stock(msgspec.Struct, array_like=True, frozen=True, tag="s", order=True):
+    """Pieces of a SKU available to everybody from `at` on; locks: orders that hold theirs."""
+
+    entity: str
+    at: int
+    available: int
+    locks: tuple[str, ...] = ()
+
+
+class Trust(msgspec.Struct, array_like=True, frozen=True, tag="t", order=True):
+    """An entity for which rules are off from `at` to before `until`; users: only among these (keys), empty: for everybody."""
+
+    entity: str
+    at: int
+    until: int
+    rules: tuple[str, ...]
+    users: tuple[str, ...] = ()
+
+
+class Rate(msgspec.Struct, array_like=True, frozen=True, tag="r", order=True):
+    """The reference rate of a currency pair from `at` on: one unit of the first is `rate` of the second."""
+
+    entity: str
+    at: int
+    rate: float
+
+
+class Floor(msgspec.Struct, array_like=True, frozen=True, tag="p", order=True):
+    """A campaign's lowest allowed price of a SKU (minor units) from `at` to before `until`."""
+
+    entity: str
+    at: int
+    until: int
+    price: int
+
+
+Update = Stock | Trust | Rate | Floor
+"""Reference data: what is known about an entity, as of a time."""
+
+
+class FactBatch(msgspec.Struct, array_like=True):
+    """What one normaliser sends to one partition of entities at once.
+
+    source: its partition. progress: the latest received_at (ms) that it has seen. idle: it has nothing left to read.
+    """
+
+    source: int
+    progress: int
+    idle: bool
+    items: list[Fact | Stock | Trust | Rate | Floor]
+
+
+class Finding(msgspec.Struct, array_like=True, frozen=True):
+    """A rule that fired: its evidence, and when (ms) the record came that completed it."""
+
+    evidence: dict[str, Any]
+    found: int
+
+
+class Answer(msgspec.Struct, array_like=True, frozen=True, tag="a"):
+    """What one entity says of one order: what fired, what could not be judged, what a trust switches off.
+
+    version: the fact's that it answers. position: grows with each answer of the entity's partition; of two, the later counts.
+    merge: other orders to the same receiver within the pack's time, earliest first.
+    """
+
+    order: str
+    entity: str
+    version: int
+    position: int
+    findings: dict[str, Finding] = {}
+    missing: tuple[str, ...] = ()
+    waived: tuple[str, ...] = ()
+    merge: tuple[str, ...] = ()
+
+
+class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d"):
+    """An order on its way to its verdict: what it is, what it says by itself, and whose answers it waits for.
+
+    version: grows with each change. expects: entity -> version of the fact that must be answered. findings: of rules on the
+    order alone. missing: rules whose input is absent, unless an entity finds them fired. document: the order as it will leave
+    (JSON), None where it is withdrawn. digest: changes when the document does.
+    """
+
+    order: str
+    version: int
+    pack: str
+    status: str
+    currency: str
+    total: int
+    created_at: int
+    received_at: int
+    since: int
+    expects: dict[str, int]
+    findings: dict[str, Finding] = {}
+    missing: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    document: bytes | None = None
+    digest: str = ""
+    normalised_at: int = 0
+
+    def said(self) -> bytes:
+        """All that it says but its version and when it was made, in short."""
+        return hashlib.sha256(msgspec.msgpack.encode(msgspec.structs.replace(self, version=0, normalised_at=0))).digest()[:12]
+
+
+class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o"):
+    """What the world said of an order. at: ms UTC."""
+
+    order: str
+    at: int
+    outcome: str
+    by: str | None = None
+
+
+OrderItem = Dossier | Answer | Outcome

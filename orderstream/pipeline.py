@@ -1,0 +1,75 @@
+"""The line composed, in process: what the agents do hop by hop, as one function of records.
+
+Law: here and in the agents run the same Normaliser, Detector and Router; this module only carries what one says to the
+next. The kernel does not know whether it is live or in a backtest; that is how the backtest cannot lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orderstream.catalogue import Catalogue
+from orderstream.detect import Detector
+from orderstream.facts import FactBatch, Outcome
+from orderstream.identity import Keys
+from orderstream.normalise import Books, Normaliser
+from orderstream.orders import Raw
+from orderstream.replay import Item
+from orderstream.route import Public, Router
+from orderstream.rules.book import PackBook
+from orderstream.verdict import Line, complete, judge, rejected_line
+
+
+class Pipeline:
+    """One normaliser, one detector, one router. zone: IANA name of the shop's calendar day."""
+
+    def __init__(self, catalogue: Catalogue, book: PackBook, keys: Keys, zone: str) -> None:
+        self._book = book
+        self._normaliser = Normaliser(Books(catalogue, book.at), keys)
+        self._detector = Detector(book.pack, zone)
+        self._router = Router(book.pack)
+        self._rejected: dict[str, tuple[int, Line]] = {}
+        self._position = 0
+        self.skipped = 0
+
+    def feed(self, item: Item) -> list[Public]:
+        """Takes one record in; what would go to public topics because of it."""
+        if isinstance(item, Raw):
+            return self._raw(item)
+        if isinstance(item, Outcome):
+            return self._router.process(item, 0)
+        return self._detect([*item])
+
+    def _raw(self, raw: Raw) -> list[Public]:
+        self._position += 1
+        done = self._normaliser.process(raw, self._position, 0)
+        if done.skipped is not None:
+            self.skipped += 1
+        if done.rejected is not None:
+            line = rejected_line(done.rejected.order_id, done.rejected.sentence, done.rejected.pack)
+            known = self._rejected.get(line.order_id)
+            if known is None or (raw.received_at, line.encode()) < (known[0], known[1].encode()):
+                self._rejected[line.order_id] = (raw.received_at, line)
+        out: list[Public] = []
+        if done.dossier is not None:
+            out += self._router.process(done.dossier, 0)
+        return out + self._detect([*done.facts])
+
+    def _detect(self, items: list) -> list[Public]:  # type: ignore[type-arg]
+        if not items:
+            return []
+        batch = FactBatch(0, self._normaliser.progress, idle=False, items=items)
+        out: list[Public] = []
+        for answer in self._detector.process(batch):
+            out += self._router.process(answer, 0)
+        return out
+
+    def verdicts(self) -> Iterator[Line]:
+        """The final verdict of every order and reject so far, by order id. An order goes before a reject of its id."""
+        lines: dict[str, Line] = {order: line for order, (_, line) in self._rejected.items()}
+        for case in self._router.cases.values():
+            dossier = case.dossier
+            if dossier is not None and complete(dossier, case.answers):
+                lines[case.order] = judge(dossier, case.answers, self._book.pack(dossier.pack), case.shipped_at).line
+        for order in sorted(lines):
+            yield lines[order]
