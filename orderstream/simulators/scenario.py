@@ -42,7 +42,10 @@ USD = 7.11
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One webhook. at: ms after the scenario's start at which the shop sends it; topic: Shopify's X-Shopify-Topic."""
+    """One webhook. at: ms after the scenario's start at which the shop sends it; topic: Shopify's X-Shopify-Topic.
+
+    revision, status: what the body says of the order; repeat: the same bytes were sent before.
+    """
 
     at: int
     channel: str
@@ -50,6 +53,8 @@ class Delivery:
     body: bytes
     order_id: str
     topic: str | None = None
+    revision: int = 1
+    status: str = "paid"
     repeat: bool = False
 
 
@@ -626,7 +631,8 @@ class _Peak:
         if draft.channel == "shopify":
             topic = "orders/create" if revision == 1 else "orders/updated"
         # a shop's own way from the buyer's click to its webhook
-        delivery = Delivery(max(0, at) + self.rng.randint(20, 250), draft.channel, draft.shop, body, draft.order_id, topic)
+        sent = max(0, at) + self.rng.randint(20, 250)
+        delivery = Delivery(sent, draft.channel, draft.shop, body, draft.order_id, topic, revision, status)
         self.deliveries.append(delivery)
         return delivery
 
@@ -639,6 +645,8 @@ class _Peak:
                 plenty = 0 if article.group in ("scarce", "short") else 10 * self.size
                 yield {"kind": "stock", "at": day, "sku": article.sku, "available": max(article.stock, plenty), "locks": []}
         yield {"kind": "rate", "at": day, "pair": "USD/CNY", "rate": f"{USD:.2f}"}
+        # the site charges dollars for yuan: a quotation both ways, as a bank's table has it
+        yield {"kind": "rate", "at": day, "pair": "CNY/USD", "rate": f"{1 / USD:.6f}"}
         yield {
             "kind": "floor",
             "sku": goods.FLOOR,
