@@ -32,6 +32,17 @@ class Detector:
 
     def process(self, batch: FactBatch) -> list[Answer]:
         """Takes a batch in. The answers, each order and entity once: the latest counts."""
+        out: list[Answer] = []
+        for entity, entry in self._take(batch):
+            out.append(entity.answer(entry, self._position, self._packs))
+            self._position += 1
+        return out
+
+    def restore(self, batch: FactBatch) -> None:
+        """Takes a batch in that has been answered before."""
+        self._position += len(self._take(batch))
+
+    def _take(self, batch: FactBatch) -> list[tuple[Entity, Entry]]:
         answers: dict[tuple[str, str], tuple[Entity, Entry]] = {}
         for item in batch.items:
             entity = self._entities.get(item.entity)
@@ -50,12 +61,7 @@ class Detector:
             for entry in concerned:
                 answers[entry.fact.order, item.entity] = (entity, entry)
         self._advance(batch)
-        out: list[Answer] = []
-        for entity, entry in answers.values():
-            answer = entity.answer(entry, self._position, self._packs)
-            self._position += 1
-            out.append(answer)
-        return out
+        return list(answers.values())
 
     def _meet(self, version: str) -> None:
         """Learns how long each kind of entity must keep an order for a pack version."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from orderstream.rules.pack import Pack
+from orderstream.rules.pack import Pack, PackError
 
 Cause = Literal["publish", "rollback", "disable", "bypass", "resume"]
 
@@ -67,3 +67,25 @@ class PackBook:
     def activations(self) -> list[Activation]:
         """In the order in which they count."""
         return list(self._activations)
+
+
+def pack_record(pack: Pack) -> tuple[bytes, bytes]:
+    """(key, value) of a pack on rules.packs."""
+    return f"pack:{pack.version}".encode(), pack.encode()
+
+
+def activation_record(activation: Activation) -> tuple[bytes, bytes]:
+    """(key, value) of an activation on rules.packs. Each has a key of its own: compaction takes none away."""
+    return f"activation:{activation.at}:{activation.version}".encode(), msgspec.json.encode(activation)
+
+
+def read_record(book: PackBook, key: bytes, value: bytes) -> None:
+    """Puts a record of rules.packs into a book. Raises PackError for one that this version does not understand."""
+    kind = key.partition(b":")[0]
+    if kind == b"pack":
+        book.add(Pack.decode(value))
+    elif kind == b"activation":
+        try:
+            book.activate(msgspec.json.decode(value, type=Activation))
+        except msgspec.DecodeError as error:
+            raise PackError(f"an activation can't be read: {error}") from error

@@ -1,0 +1,147 @@
+"""The hop from raw records to facts and dossiers; reference records pass through it to their entities."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from orderstream import topics, wire
+from orderstream.engine import Effects, Record, Send, partition_for
+from orderstream.facts import Dossier, FactBatch
+from orderstream.identity import Keys
+from orderstream.metrics import Metrics
+from orderstream.normalise import Books, Normaliser, OrderState, Rejection
+from orderstream.replay import ReplayError, updates
+
+_states = msgspec.msgpack.Decoder(list[OrderState])
+
+
+class Names:
+    """The names on the broker of the topics that the hops write and read. prefix: the installation's."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.facts = topics.name("orders.facts", prefix)
+        self.dossiers = topics.name("orders.dossiers", prefix)
+        self.rejected = topics.name("orders.rejected", prefix)
+        self.outcomes = topics.name("orders.outcomes", prefix)
+        self.stock = topics.name("wms.stock", prefix)
+        self.updates = topics.name("reference.updates", prefix)
+
+    def public(self, topic: str) -> str:
+        return topics.name(topic, self.prefix)
+
+
+class NormaliseState:
+    """One partition's orders. now: ms, for the timings that verdicts carry."""
+
+    def __init__(
+        self, partition: int, partitions: int, names: Names, books: Books, keys: Keys, currency: str, metrics: Metrics
+    ) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._names = names
+        self._normaliser = Normaliser(books, keys)
+        self._keys = keys
+        self._currency = currency
+        self._metrics = metrics
+        self._told_idle = False
+
+    def process(self, records: Sequence[Record]) -> Effects:
+        now = time.time_ns() // 1_000_000
+        facts: dict[int, list[Any]] = defaultdict(list)
+        dossiers: dict[int, list[Dossier]] = defaultdict(list)
+        sends: list[Send] = []
+        changed: dict[str, OrderState] = {}
+        for record in records:
+            if record.topic in (self._names.stock, self._names.updates):
+                rejection = self._learn(record, facts)
+            else:
+                rejection = self._order(record, now, facts, dossiers, changed)
+            if rejection is not None:
+                self._metrics.rejected.labels(rejection.channel, rejection.code).inc()
+                value = msgspec.json.encode(rejection)
+                sends.append(Send(self._names.rejected, value, rejection.order_id.encode(), public=True))
+        self._told_idle = False
+        sends += self._fact_sends(facts, idle=False)
+        for partition, items in dossiers.items():
+            sends += [Send(self._names.dossiers, blob, partition=partition) for blob in wire.packed(items)]
+        self._normaliser.sweep()
+        return Effects(sends, list(wire.packed(changed.values())) or None)
+
+    def restore(self, blob: bytes) -> None:
+        for state in _states.decode(blob):
+            self._normaliser.restore(state)
+
+    def idle(self) -> Effects | None:
+        """Tells the entities that nothing more comes from here for now, so that they wait for others only."""
+        if self._told_idle:
+            return None
+        self._told_idle = True
+        return Effects(self._fact_sends({p: [] for p in range(self._partitions)}, idle=True))
+
+    def _order(
+        self,
+        record: Record,
+        now: int,
+        facts: dict[int, list[Any]],
+        dossiers: dict[int, list[Dossier]],
+        changed: dict[str, OrderState],
+    ) -> Rejection | None:
+        try:
+            raw = wire.read_raw(record.topic, record.headers, record.value, record.timestamp_ms)
+        except wire.EnvelopeError as error:
+            return _strange(record, "bad-envelope", str(error))
+        self._metrics.orders.labels("normalise", raw.channel).inc()
+        self._metrics.hop_latency.labels("normalise").observe(max(0, now - raw.received_at) / 1000)
+        done = self._normaliser.process(raw, record.offset, now)
+        for fact in done.facts:
+            facts[wire.entity_partition(fact.entity, self._partitions)].append(fact)
+        if done.dossier is not None:
+            order = done.dossier.order
+            dossiers[partition_for(order.encode(), self._partitions)].append(done.dossier)
+            if "late" in done.dossier.tags:
+                self._metrics.late_orders.labels(raw.channel).inc()
+        if done.state is not None:
+            changed[done.state.order] = done.state
+        return done.rejected
+
+    def _learn(self, record: Record, facts: dict[int, list[Any]]) -> Rejection | None:
+        kind = {"kind": "stock"} if record.topic == self._names.stock else {}
+        try:
+            said = json.loads(record.value or b"")
+            for update in updates({**kind, **said}, self._keys, self._currency):
+                facts[wire.entity_partition(update.entity, self._partitions)].append(update)
+        except (ReplayError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return _strange(record, "bad-reference", str(error))
+        return None
+
+    def _fact_sends(self, facts: dict[int, list[Any]], *, idle: bool) -> list[Send]:
+        progress = self._normaliser.progress
+        out: list[Send] = []
+        for partition, items in facts.items():
+            for start in range(0, max(len(items), 1), 2000):
+                batch = FactBatch(self._partition, progress, idle, items[start : start + 2000])
+                out.append(Send(self._names.facts, wire.encode(batch), partition=partition))
+        return out
+
+
+def _strange(record: Record, code: str, why: str) -> Rejection:
+    """A record that is nobody's order and nobody's reference: it goes where people see it, with its bytes."""
+    value = record.value or b""
+    digest = hashlib.sha256(value).hexdigest()
+    channel = record.topic.rsplit(".", 1)[1]
+    return Rejection(f"raw:{digest}", channel, "", record.timestamp_ms, code, why, None, "", "none", {}, value)
+
+
+def factory(
+    partitions: int, names: Names, books: Books, keys: Keys, currency: str, metrics: Metrics
+) -> Callable[[int], NormaliseState]:
+    """Makes the state of a partition."""
+    return lambda partition: NormaliseState(partition, partitions, names, books, keys, currency, metrics)

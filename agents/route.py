@@ -1,0 +1,117 @@
+"""The hop from dossiers and answers to verdicts, and the only writer of the public order topics."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from agents.normalise import Names
+from orderstream import wire
+from orderstream.engine import Effects, Record, Send
+from orderstream.facts import OrderItem
+from orderstream.metrics import Metrics
+from orderstream.replay import outcome
+from orderstream.route import Public, Router
+from orderstream.windows import Packs
+
+
+class Logged(msgspec.Struct, array_like=True):
+    """A changelog record: the items that were taken in, and up to which offset of their topic."""
+
+    topic: str
+    offset: int
+    items: bytes
+
+
+_logged = msgspec.msgpack.Decoder(Logged)
+
+
+class RouteState:
+    """One partition's dossiers. Its changelog is its input: folded again, it gives the same verdicts and numbers."""
+
+    def __init__(self, partition: int, names: Names, packs: Packs, metrics: Metrics) -> None:
+        self._partition = str(partition)
+        self._names = names
+        self._router = Router(packs)
+        self._metrics = metrics
+        self._applied: dict[str, int] = {}
+
+    def process(self, records: Sequence[Record]) -> Effects:
+        now = time.time_ns() // 1_000_000
+        sends: list[Send] = []
+        log: list[bytes] = []
+        for record in records:
+            again = record.offset <= self._applied.get(record.topic, -1)
+            items, blob = self._read(record)
+            for item in items:
+                for public in self._router.process(item, now, again=again):
+                    sends.append(self._send(public, again=again))
+            if not again:
+                self._applied[record.topic] = record.offset
+                log.append(wire.encode(Logged(record.topic, record.offset, blob)))
+        self._router.sweep()
+        self._show(now)
+        return Effects(sends, log or None)
+
+    def restore(self, blob: bytes) -> None:
+        logged = _logged.decode(blob)
+        if logged.offset <= self._applied.get(logged.topic, -1):
+            return
+        self._applied[logged.topic] = logged.offset
+        for item in wire.decode_items(logged.items):
+            self._router.process(item, 0)
+
+    def idle(self) -> Effects | None:
+        self._show(time.time_ns() // 1_000_000)
+        return None
+
+    def _read(self, record: Record) -> tuple[list[OrderItem], bytes]:
+        if record.topic != self._names.outcomes:
+            return (wire.decode_items(record.value), record.value) if record.value else ([], wire.encode([]))
+        try:
+            items: list[OrderItem] = [outcome(json.loads(record.value or b""))]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self._metrics.rejected.labels("outcomes", "bad-outcome").inc()
+            items = []
+        return items, wire.encode(items)
+
+    def _send(self, public: Public, *, again: bool) -> Send:
+        if not again:
+            self._count(public)
+        return Send(self._names.public(public.topic), msgspec.json.encode(public.value), public.order.encode(), public=True)
+
+    def _count(self, public: Public) -> None:
+        metrics, value = self._metrics, public.value
+        if public.topic == "orders.actions":
+            metrics.actions.labels(value["action"]).inc()
+        elif public.topic == "orders.recalled":
+            metrics.recalls.labels(value["cause"]).inc()
+        elif public.topic == "orders.verdicts":
+            channel, timings = value["channel"], value["timings"]
+            metrics.orders.labels("route", channel).inc()
+            metrics.verdicts.labels(channel, value["verdict"], value["level"]).inc()
+            metrics.hop_latency.labels("route").observe(max(0, timings["decided_at"] - timings["normalised_at"]) / 1000)
+            if value["verdict_seq"] == 1:
+                metrics.latency.labels(channel).observe(max(0, timings["decided_at"] - timings["received_at"]) / 1000)
+            for signal in value["signals"]:
+                metrics.signals.labels(signal["rule"], signal["level"]).inc()
+            for rule in value["not_available"]:
+                metrics.not_available.labels(rule).inc()
+            for tag in value["tags"]:
+                if tag["tag"] == "found-late":
+                    metrics.found_late.labels(tag["rule"]).inc()
+
+    def _show(self, now: int) -> None:
+        waiting = self._router.pending
+        self._metrics.pending_dossiers.labels(self._partition).set(len(waiting))
+        # the first that began to wait is the oldest: a dict keeps the order of its keys
+        oldest = next(iter(waiting.values()), now)
+        self._metrics.oldest_dossier.labels(self._partition).set(max(0, now - oldest) / 1000)
+
+
+def factory(names: Names, packs: Packs, metrics: Metrics) -> Callable[[int], RouteState]:
+    """Makes the state of a partition."""
+    return lambda partition: RouteState(partition, names, packs, metrics)

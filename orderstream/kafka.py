@@ -1,0 +1,100 @@
+"""Kafka from the edge's side: read a topic to its end, send a few records and know that they are there.
+
+Law: what the command line says it did, the broker has acknowledged (acks=all). Not for the hops: they have the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from orderstream import topics
+from orderstream.engine.partitioner import Partitioner
+from orderstream.errors import NoBroker, TopicsUnfit
+from orderstream.rules.book import PackBook, read_record
+from orderstream.settings import Settings
+
+
+class Message(NamedTuple):
+    """A record as it was read. timestamp: ms."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def read_all(brokers: str, names: Iterable[str]) -> Iterator[Message]:
+    """Every record that these topics hold now, in order within each partition. Raises NoBroker, TopicsUnfit."""
+    return iter(asyncio.run(_read_all(brokers, list(names))))
+
+
+async def _read_all(brokers: str, names: list[str]) -> list[Message]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        await consumer.start()
+    except (KafkaError, OSError) as error:
+        raise NoBroker(f"连不上 Kafka（{brokers}）· no Kafka answers at {brokers}") from error
+    try:
+        there = await consumer.topics()
+        missing = [name for name in names if name not in there]
+        if missing:
+            raise TopicsUnfit(
+                f"缺少主题 {', '.join(missing)}，请执行 orderstream topics apply · topics are missing: orderstream topics apply"
+            )
+        parts = [TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name) or ())]
+        consumer.assign(parts)
+        await consumer.seek_to_beginning(*parts)
+        ends = await consumer.end_offsets(parts)
+        out: list[Message] = []
+        left = {tp for tp in parts if await consumer.position(tp) < ends[tp]}
+        while left:
+            for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+                out += [
+                    Message(tp.topic, tp.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+                    for r in records
+                    if r.offset < ends[tp]
+                ]
+            left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
+        return out
+    finally:
+        await consumer.stop()
+
+
+def send_all(brokers: str, records: Iterable[tuple[str, bytes, bytes]]) -> int:
+    """Sends (topic, key, value) records in order; how many, once all are acknowledged. Raises NoBroker."""
+    return asyncio.run(_send_all(brokers, list(records)))
+
+
+async def _send_all(brokers: str, records: list[tuple[str, bytes, bytes]]) -> int:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=brokers, acks="all", enable_idempotence=True, max_request_size=4 << 20, partitioner=Partitioner()
+    )
+    try:
+        await producer.start()
+    except (KafkaError, OSError) as error:
+        raise NoBroker(f"连不上 Kafka（{brokers}）· no Kafka answers at {brokers}") from error
+    try:
+        futures = [await producer.send(topic, value, key=key) for topic, key, value in records]
+        await asyncio.gather(*futures)
+    except KafkaError as error:
+        raise NoBroker(f"Kafka 未确认写入（{error}）· Kafka did not acknowledge: {error}") from error
+    finally:
+        await producer.stop()
+    return len(records)
+
+
+def read_packs(settings: Settings, brokers: str) -> PackBook:
+    """The packs and activations that are published now."""
+    book = PackBook()
+    for message in read_all(brokers, [topics.name("rules.packs", settings.topic_prefix)]):
+        if message.key is not None and message.value is not None:
+            read_record(book, message.key, message.value)
+    return book

@@ -1,0 +1,84 @@
+"""Wire: the inner topics' codecs, and raw records as they stand on Kafka.
+
+Law: bytes are made and read here only, so that two hops cannot disagree about them. Inner topics carry msgpack arrays, one
+record a batch; nobody outside reads them. A raw record's value is the channel's bytes, its envelope the headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from orderstream.facts import Answer, Dossier, FactBatch, Outcome
+from orderstream.orders import CHANNELS, Raw
+
+T = TypeVar("T")
+
+MAX_RECORD = 1_000_000
+"""Bytes after which a batch is cut into another record: well under the broker's message.max.bytes of 4 MB."""
+
+_encoder = msgspec.msgpack.Encoder()
+_facts = msgspec.msgpack.Decoder(FactBatch)
+_items = msgspec.msgpack.Decoder(list[Dossier | Answer | Outcome])
+_blobs = msgspec.msgpack.Decoder(list[bytes])
+
+encode = _encoder.encode
+decode_facts = _facts.decode
+decode_items = _items.decode
+decode_blobs = _blobs.decode
+
+
+def entity_partition(entity: str, partitions: int) -> int:
+    """Where an entity lives: any stable hash will do on an inner topic."""
+    return crc32(entity.encode()) % partitions
+
+
+def packed(items: Iterable[Any]) -> Iterator[bytes]:
+    """Items as msgpack arrays of at most about MAX_RECORD bytes each."""
+    chunk: list[msgspec.Raw] = []
+    size = 0
+    for item in items:
+        blob = encode(item)
+        if chunk and size + len(blob) > MAX_RECORD:
+            yield encode(chunk)
+            chunk, size = [], 0
+        chunk.append(msgspec.Raw(blob))
+        size += len(blob)
+    if chunk:
+        yield encode(chunk)
+
+
+def raw_headers(raw: Raw) -> list[tuple[str, bytes]]:
+    """The envelope of a raw record, as Kafka headers."""
+    plain = [("shop", raw.shop), ("received_at", str(raw.received_at)), ("verified", raw.verified)]
+    out = [(k, v.encode()) for k, v in plain]
+    out += [(f"h.{k}", v.encode()) for k, v in raw.headers.items()]
+    if raw.detail is not None:
+        out.append(("detail", raw.detail))
+    return out
+
+
+class EnvelopeError(ValueError):
+    """A record on a raw topic that nobody of ours wrote: its envelope is not whole."""
+
+
+def read_raw(topic: str, headers: Sequence[tuple[str, bytes]], value: bytes | None, timestamp_ms: int) -> Raw:
+    """The raw record of a Kafka record; topic ends in the channel's id. Raises EnvelopeError.
+
+    A record without received_at has the broker's time: an adapter that forgets it loses no order.
+    """
+    channel = topic.rsplit(".", 1)[1]
+    given = {k: v for k, v in headers if not k.startswith("h.")}
+    try:
+        shop = given["shop"].decode()
+        received_at = int(given["received_at"]) if "received_at" in given else timestamp_ms
+        kept = {k[2:]: v.decode() for k, v in headers if k.startswith("h.")}
+        verified = given.get("verified", b"none").decode()
+    except (KeyError, ValueError) as error:
+        raise EnvelopeError(f"header {error}") from error
+    if channel not in CHANNELS:
+        raise EnvelopeError(f"no channel {channel!r}")
+    return Raw(channel, shop, received_at, value or b"", kept, verified, given.get("detail"))
