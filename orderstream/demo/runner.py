@@ -1,0 +1,372 @@
+"""The demo: a whole shop on this machine, for a minute or two.
+
+Law: it starts the processes that an installation runs, by the commands that an operator types, and talks to them as the world does:
+signed webhooks in, topics out. Nothing is short-circuited, so a green demo says something. Whatever happens, it ends all that
+it started: processes by their numbers, the broker if it is its own, its topics on a broker of others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import orjson
+from rich.console import Console
+
+from orderstream import broker, topics
+from orderstream.demo.processes import Child, Processes, terminable, undisturbed
+from orderstream.demo.shops import Shops
+from orderstream.demo.tally import Summary, Tally
+from orderstream.demo.view import View, conclude
+from orderstream.errors import INTERRUPTED, RunFailed, UserError
+from orderstream.rules import pack as packs
+from orderstream.settings import PREFIX, Settings, data_file
+from orderstream.simulators import Scenario, make, write_catalogue
+
+READY_SECONDS = 60.0
+SETTLE_SECONDS = 60.0
+"""How long after the last acknowledgement every order must have its verdict."""
+QUIET_SECONDS = 1.5
+"""No new verdict for this long, with nothing waiting: the run is over, recalls that follow the last orders included."""
+SHOPS = ("api:main", "api:live", "shopify:global")
+
+
+def run(settings: Settings, *, orders: int, rate: float, report: Path | None, workers: int = 2) -> int:
+    """Run the demo; the exit code. 0: every acknowledged order reached the ERP, a queue or the bin. 13: some did not.
+
+    Raises UserError where the surroundings are missing.
+    """
+    console = Console()
+    home = Path(tempfile.mkdtemp(prefix="orderstream-demo-"))
+    demo = _Demo(settings, console, home, workers)
+    code = 70
+    try:
+        with terminable():
+            code = demo.play(orders, rate, report)
+    except KeyboardInterrupt:
+        console.print("已中断，正在结束 · interrupted, ending what was started", highlight=False)
+        code = INTERRUPTED
+    except UserError as error:
+        code = error.code
+        raise
+    finally:
+        with undisturbed():
+            demo.stop()
+            if code in (0, INTERRUPTED):
+                shutil.rmtree(home, ignore_errors=True)
+            else:
+                console.print(f"日志 · logs: {home / 'logs'}", highlight=False)
+    return code
+
+
+class _Demo:
+    def __init__(self, settings: Settings, console: Console, home: Path, workers: int) -> None:
+        self._given = settings
+        self._console = console
+        self._home = home
+        self._workers = workers
+        self._processes = Processes(home / "logs")
+        self._broker: broker.Broker | None = None
+        self._shared = False
+        self._settings = settings
+        self._env: dict[str, str] = {}
+        self._secrets = {shop: secrets.token_hex(24) for shop in SHOPS}
+
+    def play(self, orders: int, rate: float, report: Path | None) -> int:
+        self._kafka()
+        self._topics()
+        # only what the processes need before the first order; the peak itself is dated when they are ready
+        shop = make(orders, rate=rate, start=_now())
+        self._load(shop)
+        self._start(shop)
+        result, unsure = asyncio.run(self._peak(orders, rate))
+        if report is not None:
+            report.write_bytes(orjson.dumps(msgspec.to_builtins(result), option=orjson.OPT_INDENT_2) + b"\n")
+            self._say(f"报告 · report: {report}")
+        for line in unsure:
+            self._console.print(f"[bold red]{line}[/]", highlight=False)
+        return RunFailed.exit_code if unsure or result.lost else 0
+
+    def stop(self) -> None:
+        """End everything that was started."""
+        self._processes.stop()
+        if self._broker is None:
+            return
+        if self._shared:
+            # best effort: on a broker that is gone there is nothing to tidy
+            with contextlib.suppress(Exception):
+                topics.now(topics.delete(self._broker.address, self._settings))
+        self._broker.stop()
+
+    def _kafka(self) -> None:
+        self._say("寻找或启动 Kafka … · finding or starting a Kafka …")
+        with undisturbed():
+            # an interrupt half-way would leave a broker that nobody knows
+            found = broker.running(self._given)
+            self._shared = found is not None
+            self._broker = found or broker.start(self._given, self._home / "broker", port=0, fresh=True)
+        self._say(self._broker.describe())
+
+    def _topics(self) -> None:
+        assert self._broker is not None
+        port = broker.free_port()
+        prefix = f"{self._given.topic_prefix}demo-{secrets.token_hex(3)}." if self._shared else self._given.topic_prefix
+        file = self._home / "secrets.json"
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            json.dump({shop: [secret] for shop, secret in self._secrets.items()}, out)
+        values: dict[str, str] = {
+            "BROKERS": self._broker.address,
+            "TOPIC_PREFIX": prefix,
+            "STATE_DIR": str(self._home / "state"),
+            "INTAKE_HOST": "127.0.0.1",
+            "INTAKE_PORT": str(port),
+            "METRICS_PORT": "0",
+            "SECRETS_FILE": str(file),
+            "LOG_LEVEL": "WARNING",
+        }
+        self._env = os.environ | {PREFIX + name: value for name, value in values.items()}
+        # the user's own shops have no business here
+        self._env.pop(PREFIX + "SECRETS", None)
+        self._settings = self._given.model_copy(
+            update={
+                "brokers": self._broker.address,
+                "topic_prefix": prefix,
+                "state_dir": self._home / "state",
+                "intake_port": port,
+                "secrets_file": file,
+            }
+        )
+        self._settings.hash_key()
+        changes = topics.now(topics.apply(self._broker.address, self._settings))
+        self._say(f"{len(changes)} 个主题就绪 · {len(changes)} topics are there")
+
+    def _load(self, shop: Scenario) -> None:
+        catalogue = self._home / "catalogue.jsonl"
+        write_catalogue(catalogue, shop)
+        self._command("catalogue", "load", str(catalogue))
+        self._say(f"目录 {len(shop.catalogue)} 个商品 · catalogue: {len(shop.catalogue)} articles")
+        self._command("rules", "publish", str(data_file("rules/standard")))
+        self._say("标准规则包已发布 · the standard pack is published")
+
+    def _start(self, shop: Scenario) -> None:
+        stock = self._home / "stock.jsonl"
+        stock.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in shop.reference if r["kind"] == "stock"))
+        self._process("intake", "orderstream", "intake")
+        for number in range(1, self._workers + 1):
+            self._process(f"worker-{number}", "orderstream", "worker")
+        self._process("erp", "orderstream.consumers.erp")
+        self._process("wms", "orderstream.consumers.wms", "--stock", str(stock))
+        self._say(f"启动：接收、{self._workers} 个工作进程、ERP、WMS · started: intake, {self._workers} workers, ERP, WMS")
+
+    def _process(self, name: str, module: str, *arguments: str) -> Child:
+        return self._processes.start(name, [sys.executable, "-m", module, *arguments], self._env)
+
+    def _command(self, *arguments: str) -> None:
+        """One command of the CLI, to its end."""
+        name = "-".join(arguments[:2])
+        processes = Processes(self._home / "logs")
+        child = processes.start(name, [sys.executable, "-m", "orderstream", *arguments], self._env)
+        try:
+            code = child.process.wait(READY_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = 1
+        finally:
+            processes.stop()
+        if code:
+            raise RunFailed(f"orderstream {' '.join(arguments[:2])} 失败 · failed: {child.tail(300)}")
+
+    async def _peak(self, orders: int, rate: float) -> tuple[Summary, list[str]]:
+        """Wait until all is up, send the peak, wait for its verdicts. The result, and a sentence for each thing gone wrong."""
+        await self._ready()
+        scenario = make(orders, rate=rate, start=_now() + 500, zone=self._given.timezone)
+        await self._reference(scenario)
+        tally = Tally(scenario)
+        shops = Shops(f"http://127.0.0.1:{self._settings.intake_port}", self._secrets, tally.acknowledged)
+        self._say(f"发送 {orders} 单，约 {rate:g} 单/秒 · sending {orders} orders at about {rate:g} a second")
+        async with _verdicts(self._settings, tally) as reader:
+            with View(self._console, scenario, tally, _titles()) as view:
+                sending = asyncio.create_task(shops.send(scenario))
+                try:
+                    await self._watch(view, sending.done, reader)
+                    await sending
+                    late = await self._settle(view, tally, reader)
+                finally:
+                    sending.cancel()
+        result = tally.summary()
+        conclude(self._console, scenario, tally, result)
+        unsure = late
+        if shops.refused:
+            delivery, status = shops.refused[0]
+            unsure.append(
+                f"{len(shops.refused)} 个推送未被接收 · {len(shops.refused)} deliveries were not taken: {delivery.order_id} → {status}"
+            )
+        for expected, final in tally.odd()[:10]:
+            what = ",".join((*expected.rules, *expected.low)) or expected.tag or "—"
+            self._say(f"与预期不符 · not as meant: {expected.order_id} {expected.outcome} ({what}) → {final}")
+        unsure += await self._erp(tally.released())
+        return result, unsure
+
+    async def _ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        health = f"http://127.0.0.1:{self._settings.intake_port}/readyz"
+        up: set[str] = set()
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            while len(up) < 3:
+                self._processes.check()
+                if time.monotonic() > deadline:
+                    missing = ", ".join(sorted({"intake", "workers", "consumers"} - up))
+                    raise RunFailed(f"{READY_SECONDS:.0f} 秒内没有就绪 · not ready after {READY_SECONDS:.0f} s: {missing}")
+                if "intake" not in up:
+                    with contextlib.suppress(httpx.TransportError):
+                        if (await client.get(health)).status_code == 200:
+                            up.add("intake")
+                            self._say("接收服务就绪 · intake is ready")
+                if "workers" not in up and await self._group(self._settings.group, self._workers):
+                    up.add("workers")
+                    self._say("工作进程就绪 · the workers are ready")
+                if "consumers" not in up:
+                    prefix = self._settings.topic_prefix
+                    if await self._group(prefix + "erp", 1) and await self._group(prefix + "wms", 1):
+                        up.add("consumers")
+                        self._say("ERP 与 WMS 就绪 · ERP and WMS are ready")
+                await asyncio.sleep(0.2)
+
+    async def _group(self, group: str, members: int) -> bool:
+        """Whether a consumer group is settled with this many members."""
+        from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415  a second of imports that the first lines need not wait for
+        from aiokafka.errors import KafkaError  # noqa: PLC0415
+
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.brokers, client_id="orderstream-demo")
+        try:
+            await admin.start()
+            for answer in await admin.describe_consumer_groups([group]):
+                for described in answer.groups:
+                    error, _, state, _, _, held = described[:6]
+                    if error == 0 and state == "Stable" and len(held) >= members:
+                        return True
+        except KafkaError:
+            return False
+        finally:
+            await admin.close()
+        return False
+
+    async def _reference(self, scenario: Scenario) -> None:
+        """Publish rates, floors and trusted relations; stock comes from the WMS."""
+        from aiokafka import AIOKafkaProducer  # noqa: PLC0415
+
+        producer = AIOKafkaProducer(bootstrap_servers=self._settings.brokers, acks="all")
+        await producer.start()
+        try:
+            for record in scenario.reference:
+                if record["kind"] != "stock":
+                    key = record.get("pair") or record.get("sku") or f"{record['entity']}:{record['key']}"
+                    await producer.send_and_wait(
+                        topics.name("reference.updates", self._settings.topic_prefix), orjson.dumps(record), key.encode()
+                    )
+        finally:
+            await producer.stop()
+
+    async def _watch(self, view: View, done: Callable[[], bool], reader: asyncio.Task[None]) -> None:
+        while not done():
+            self._check(reader)
+            view.refresh()
+            await asyncio.sleep(0.25)
+
+    async def _settle(self, view: View, tally: Tally, reader: asyncio.Task[None]) -> list[str]:
+        """Wait until nothing waits and nothing changes; a sentence where the time ran out."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        seen, since = tally.revision, time.monotonic()
+        while time.monotonic() < deadline:
+            self._check(reader)
+            view.refresh()
+            if tally.revision != seen:
+                seen, since = tally.revision, time.monotonic()
+            waiting = tally.waiting()
+            if not waiting and time.monotonic() - since > QUIET_SECONDS:
+                return []
+            await asyncio.sleep(0.1)
+        waiting = tally.waiting()
+        if not waiting:
+            return []
+        return [
+            f"{SETTLE_SECONDS:.0f} 秒后仍有 {len(waiting)} 单没有判定 · {len(waiting)} orders have no verdict: {', '.join(waiting[:3])}"
+        ]
+
+    def _check(self, reader: asyncio.Task[None]) -> None:
+        self._processes.check()
+        if reader.done():
+            reader.result()
+            raise RunFailed("判定读取中断 · the reader of verdicts ended")
+
+    async def _erp(self, released: set[str]) -> list[str]:
+        """The ERP's accepted orders must be the released ones: nothing on the way to it was lost, nothing recalled stayed."""
+        path = self._settings.state_dir / "erp.sqlite"
+        accepted: set[str] = set()
+        for _ in range(100):
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+                accepted = {row[0] for row in db.execute("SELECT order_id FROM orders WHERE state = 'accepted'")}
+            if accepted == released:
+                self._say(
+                    f"ERP 接单 {len(accepted)}，与放行一致 · the ERP accepted {len(accepted)} orders: exactly the released ones"
+                )
+                return []
+            self._processes.check()
+            await asyncio.sleep(0.1)
+        lacks, has = len(released - accepted), len(accepted - released)
+        return [f"ERP 与放行不一致：少 {lacks}，多 {has} · the ERP lacks {lacks} released orders and has {has} that are not"]
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+@contextlib.asynccontextmanager
+async def _verdicts(settings: Settings, tally: Tally) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that reads verdicts and rejects into the tally, from the beginning of this demo's topics."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition  # noqa: PLC0415
+
+    names = {topics.name(topic, settings.topic_prefix): topic for topic in ("orders.verdicts", "orders.rejected")}
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.brokers, enable_auto_commit=False, auto_offset_reset="earliest")
+    await consumer.start()
+    # no group: what we read is nobody's progress
+    consumer.assign([TopicPartition(name, p) for name in names for p in range(settings.partitions)])
+
+    async def read() -> None:
+        while True:
+            for partition, records in (await consumer.getmany(timeout_ms=500)).items():
+                for record in records:
+                    value: dict[str, Any] = orjson.loads(record.value)
+                    if names[partition.topic] == "orders.verdicts":
+                        tally.verdict(value, record.timestamp)
+                    else:
+                        tally.reject(value)
+
+    reading = asyncio.create_task(read())
+    try:
+        yield reading
+    finally:
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        await consumer.stop()
+
+
+def _titles() -> Mapping[str, tuple[str, str]]:
+    return {rule.id: (rule.title.zh, rule.title.en) for rule in packs.load(data_file("rules/standard")).rules.values()}
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
