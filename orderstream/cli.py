@@ -1,0 +1,386 @@
+"""The command line: what a person types, in front of the modules that do it.
+
+Law: a command is thin and late. It declares its options and imports what does the work only when it is called, so that
+`--help` and completion answer at once; and whatever is missing around it ends in one sentence on standard error and an
+exit code of its own (orderstream/errors.py), never in a traceback. A bug keeps its traceback, in a file that it names.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+import typer.core
+
+from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, UserError
+
+if TYPE_CHECKING:
+    from orderstream.settings import Settings
+
+_CODES = "退出码 · exit codes: 0 好 ok, 2 用法 usage, " + ", ".join(f"{one.exit_code} {one.__name__}" for one in CODES)
+
+
+class _Root(typer.core.TyperGroup):
+    """The command line's root: Ctrl-C is ours to word, before the library calls it an abort with code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise UserError("已中断 · interrupted", INTERRUPTED) from None
+
+
+_STYLE: dict[str, Any] = {"no_args_is_help": True, "context_settings": {"help_option_names": ["-h", "--help"]}}
+app = typer.Typer(
+    name="orderstream",
+    cls=_Root,
+    help="订单入 ERP 之前的实时预检 · Real-time order pre-check in front of the ERP.",
+    epilog=_CODES,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    **_STYLE,
+)
+broker_app = typer.Typer(help="寻找、启动、停止 Kafka · Find, start and stop the Kafka.", **_STYLE)
+topics_app = typer.Typer(help="创建与查看主题 · Create and list the topics.", **_STYLE)
+catalogue_app = typer.Typer(help="商品目录 · The catalogue of articles.", **_STYLE)
+rules_app = typer.Typer(help="规则包与值班开关 · Rule packs and the on-call's switches.", **_STYLE)
+app.add_typer(broker_app, name="broker")
+app.add_typer(topics_app, name="topics")
+app.add_typer(catalogue_app, name="catalogue")
+app.add_typer(rules_app, name="rules")
+
+Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="规则包目录 · folder of the rule pack")]
+
+
+def _settings(**overrides: Any) -> Settings:
+    from orderstream.settings import Settings  # noqa: PLC0415
+
+    return Settings.load(**{name: value for name, value in overrides.items() if value is not None})
+
+
+def _broker(settings: Settings) -> str:
+    """The address of the Kafka that is there. Raises NoBroker."""
+    from orderstream.broker import require  # noqa: PLC0415
+
+    return require(settings).address
+
+
+def _table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    # in a pipe there is no width to fit: nothing is cut
+    console = Console() if sys.stdout.isatty() else Console(width=240)
+    console.print(table, highlight=False, markup=False)
+
+
+# broker
+
+
+@broker_app.command("start")
+def broker_start() -> None:
+    """寻找正在运行的 Kafka，没有则启动一个并留它运行 · Finds a running Kafka, or starts one and leaves it running."""
+    from orderstream.broker import find_or_start  # noqa: PLC0415
+
+    typer.echo(find_or_start(_settings(), keep=True).describe())
+
+
+@broker_app.command("stop")
+def broker_stop() -> None:
+    """停止 broker start 启动的 Kafka，绝不碰别人的 · Stops the Kafka that `broker start` started, and nobody else's."""
+    from orderstream.broker import stop_running  # noqa: PLC0415
+
+    stopped = stop_running(_settings())
+    if stopped is None:
+        typer.echo("没有由本程序启动的 Kafka · no Kafka of ours is running")
+    else:
+        typer.echo(f"已停止 Kafka {stopped.address} · stopped")
+
+
+@broker_app.command("status")
+def broker_status() -> None:
+    """显示正在使用的 Kafka；没有则退出码 4 · Shows the Kafka in use; exit code 4 where there is none."""
+    from orderstream.broker import require  # noqa: PLC0415
+
+    typer.echo(require(_settings()).describe())
+
+
+# topics
+
+
+@topics_app.command("apply")
+def topics_apply() -> None:
+    """创建缺少的主题并校准配置；分区数不符则拒绝 · Creates missing topics, aligns configurations, refuses wrong partition counts."""
+    from orderstream import topics  # noqa: PLC0415
+
+    settings = _settings()
+    changes = topics.now(topics.apply(_broker(settings), settings))
+    for change in changes:
+        if change.done != "unchanged":
+            typer.echo(f"{change.done}\t{change.topic}")
+    typer.echo(f"主题就绪 · {len(changes)} topics are as declared")
+
+
+@topics_app.command("list")
+def topics_list() -> None:
+    """列出全部主题及其读写方、键、保留期 · Lists every topic: who writes, who reads, key, retention."""
+    from orderstream import topics  # noqa: PLC0415
+    from orderstream.broker import running  # noqa: PLC0415
+
+    settings = _settings()
+    found = running(settings)
+    there = topics.now(topics.present(found.address, settings)) if found is not None else {}
+    rows: list[tuple[str, ...]] = []
+    for topic in topics.declared():
+        name, wanted, days = topic.on_broker(settings), topic.count(settings), topic.retention_days
+        is_there = there.get(name)
+        rows.append(
+            (
+                name,
+                f"{topic.purpose.zh} · {topic.purpose.en}",
+                ", ".join(topic.writers),
+                ", ".join(topic.readers),
+                topic.key,
+                f"{wanted}" if is_there in {None, wanted} else f"{is_there}≠{wanted}",
+                "—" if days is None else f"{days:g} d",
+                "?" if found is None else "✓" if is_there else "✗",
+            )
+        )
+    columns = ["主题 topic", "用途 purpose", "写 writers", "读 readers", "键 key", "分区 parts", "保留 kept", "在 there"]
+    _table(found.describe() if found else "没有 Kafka · no Kafka is running", columns, rows)
+
+
+# catalogue
+
+
+@catalogue_app.command("load")
+def catalogue_load(file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON 行文件 · a file of JSON lines")]) -> None:
+    """校验每一行，全部正确才写入 catalog.skus · Checks every line; loads all of them or none."""
+    from orderstream import kafka, topics  # noqa: PLC0415
+    from orderstream.catalogue import CatalogueError, read_article  # noqa: PLC0415
+
+    settings = _settings()
+    topic = topics.name("catalog.skus", settings.topic_prefix)
+    records: dict[bytes, tuple[str, bytes, bytes]] = {}
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise BadFile(f"读不了 {file} · cannot read {file}: {error.strerror}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            at, article = read_article(line)
+        except CatalogueError as error:
+            raise BadFile(f"{file} 第 {number} 行有误 · {file} line {number}: {error}") from None
+        key = f"{article.sku}|{at}".encode()
+        if key in records:
+            raise BadFile(f"{file} 第 {number} 行重复 · {file} line {number}: {article.sku} is there twice for one time")
+        records[key] = (topic, key, line.strip())
+    address = _broker(settings)
+    topics.now(topics.check(address, settings))
+    typer.echo(f"已载入 {kafka.send_all(address, records.values())} 条商品 · articles loaded")
+
+
+# processes
+
+
+@app.command()
+def intake(
+    host: Annotated[str | None, typer.Option(help="监听地址 · address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="端口，0 为任选 · port; 0: a free one")] = None,
+) -> None:
+    """接收各渠道的推送，写入 Kafka 后才应答 · Receives the channels' webhooks; answers after Kafka has them."""
+    from orderstream.intake.serve import run  # noqa: PLC0415
+
+    run(_settings(intake_host=host, intake_port=port))
+
+
+@app.command()
+def worker(
+    metrics_port: Annotated[int | None, typer.Option(help="指标端口，0 为任选 · metrics port; 0: a free one")] = None,
+) -> None:
+    """运行一个工作进程：规范化、检测、裁决 · Runs a worker: normalise, detect, route."""
+    from agents.app import run_worker  # noqa: PLC0415
+
+    settings = _settings(metrics_port=metrics_port)
+    raise typer.Exit(run_worker(settings, _broker(settings)))
+
+
+@app.command()
+def demo(
+    orders: Annotated[int | None, typer.Option(min=1, help="订单数 · how many orders")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="每秒订单数 · orders a second")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="把结果写成 JSON · write the summary as JSON")] = None,
+) -> None:
+    """一场直播高峰：模拟店铺、真实 Kafka、整条流水线 · A live-stream peak: simulated shops, a real Kafka, the whole line."""
+    from orderstream import demo as show  # noqa: PLC0415
+
+    sizes: dict[str, Any] = {"orders": orders, "rate": rate}
+    show.run(_settings(), report=report, **{name: value for name, value in sizes.items() if value is not None})
+
+
+@app.command()
+def backtest(
+    orders: Annotated[
+        list[Path] | None, typer.Option("--orders", metavar="FILE…", help="回放文件，可多个 · replay files")
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]…", help="更多回放文件 · more of them")] = None,
+    catalogue: Annotated[Path | None, typer.Option(metavar="FILE", help="商品目录文件 · catalogue file")] = None,
+    rules: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="规则包目录 · folder of a rule pack")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="每行一个判定 · one verdict a line")] = None,
+    *,
+    from_topics: Annotated[
+        bool, typer.Option("--from-topics", help="改读 Kafka 中的历史 · read what Kafka holds instead")
+    ] = False,
+) -> None:
+    """用同一内核重放历史订单 · Replays history through the same kernel as live."""
+    files = [*(orders or []), *(more or [])]
+    if out is None:
+        raise typer.BadParameter("缺少 --out FILE · --out FILE is missing")
+    if bool(files) == from_topics:
+        raise typer.BadParameter("须给出 --orders FILE 或 --from-topics 之一 · give either --orders FILE… or --from-topics")
+    if not from_topics and (catalogue is None or not rules):
+        raise typer.BadParameter("须给出 --catalogue FILE 与 --rules DIR · --catalogue FILE and --rules DIR are needed")
+    from orderstream import backtest as replay  # noqa: PLC0415
+
+    settings = _settings()
+    address = _broker(settings) if from_topics else None
+    replay.run(settings, orders=files, catalogue=catalogue, rules=rules or [], out=out, brokers=address)
+
+
+@app.command()
+def verdicts(out: Annotated[Path, typer.Option(metavar="FILE", help="每行一个判定 · one verdict a line")]) -> None:
+    """导出线上最终判定，格式与回测相同 · Writes the live system's final verdicts in a backtest's format."""
+    from orderstream.backtest.live import write_verdicts  # noqa: PLC0415
+
+    settings = _settings()
+    write_verdicts(settings, _broker(settings), out)
+
+
+# rules
+
+
+@rules_app.command("check")
+def rules_check(folder: Folder) -> None:
+    """加载规则包并运行其全部示例 · Loads a pack and runs all its examples."""
+    from orderstream.rules.cli import check  # noqa: PLC0415
+
+    pack, claims = check(folder)
+    typer.echo(f"{pack.version}：{len(claims)} 个示例全部成立 · {len(claims)} claims of its examples hold")
+
+
+@rules_app.command("publish")
+def rules_publish(folder: Folder, why: Why = None) -> None:
+    """校验、发布并启用规则包 · Checks, publishes and activates a pack."""
+    from orderstream.rules.cli import publish  # noqa: PLC0415
+
+    settings = _settings()
+    _activated(publish(settings, _broker(settings), folder, why))
+
+
+@rules_app.command("rollback")
+def rules_rollback(why: Why = None) -> None:
+    """回到上一个规则包 · Goes back to the pack before this one."""
+    from orderstream.rules.cli import rollback  # noqa: PLC0415
+
+    settings = _settings()
+    _activated(rollback(settings, _broker(settings), why))
+
+
+@rules_app.command("disable")
+def rules_disable(rule: Annotated[str, typer.Argument(metavar="ID", help="规则编号 · the rule's id")], why: Why = None) -> None:
+    """让一条规则只打标 · Sets one rule to tag-only."""
+    from orderstream.rules.cli import disable  # noqa: PLC0415
+
+    settings = _settings()
+    _activated(disable(settings, _broker(settings), rule, why))
+
+
+@rules_app.command("bypass")
+def rules_bypass(
+    *,
+    off: Annotated[bool, typer.Option("--off", help="恢复正常判定 · back to normal")] = False,
+    why: Why = None,
+) -> None:
+    """紧急旁路：全部打标并放行 · Emergency bypass: everything is tagged and released."""
+    from orderstream.rules.cli import bypass  # noqa: PLC0415
+
+    settings = _settings()
+    _activated(bypass(settings, _broker(settings), on=not off, why=why))
+
+
+def _activated(activation: Any) -> None:
+    from orderstream import times  # noqa: PLC0415
+
+    since = times.text(max(activation.at, 0))
+    typer.echo(f"{activation.cause} {activation.version}：自 {since} 生效 · in force from {since}, by {activation.by}")
+
+
+@app.command("settings")
+def show_settings() -> None:
+    """列出全部设置；密钥只显示有无 · Lists every setting; secrets are masked."""
+    from orderstream.settings import rows  # noqa: PLC0415
+
+    _table("设置 · settings", ["环境变量 variable", "值 value", "含义 meaning"], list(rows(_settings())))
+
+
+def main() -> NoReturn:
+    """Entry point: runs the command and ends with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # a terminal that cannot show Chinese shows a mark instead of failing
+            stream.reconfigure(errors="replace")
+    # what a command started is ended in its `finally`, which SIGTERM would otherwise jump over
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; its exit code. Every UserError, Ctrl-C and bug becomes one line on standard error."""
+    command = typer.main.get_command(app)
+    try:
+        # usage errors and --help are printed by the command line's own library
+        command.main(arguments, prog_name="orderstream", standalone_mode=True)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else (0 if ended.code is None else 1)
+    except UserError as error:
+        return _say(error.sentence, error.code)
+    except BrokenPipeError:
+        # the reader of our output left; Python would complain once more while it closes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001  the last line of defence
+        return _say(f"程序错误 {type(error).__name__}，详情见 · a bug, its traceback is in {_keep_traceback()}", BUG)
+    return 0
+
+
+def _say(sentence: str, code: int) -> int:
+    typer.echo(" ".join(sentence.split()), err=True)
+    return code
+
+
+def _keep_traceback() -> Path:
+    """Writes the traceback beside the state and returns where."""
+    folder = Path(os.environ.get("ORDERSTREAM_STATE_DIR") or ".orderstream")
+    file = folder / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(traceback.format_exc(), "utf-8")
+    except OSError:
+        traceback.print_exc()
+    return file
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The HTTP service: `POST /hooks/{channel}/{shop}`, `GET /healthz`, `/readyz`, `/metrics`.
+
+Law: every answer says as little as it can. Who is not proved learns 401 and nothing more; what failed is counted under a
+stable code. No body, name or address is logged, in no case. Reason: this door faces the internet, and logs outlive orders.
+
+What a sender sees: 200 in Kafka (or a ping) · 400 no delivery · 401 not proved · 404 no such channel or shop · 408 too slow ·
+413 over 1 MB · 503 with Retry-After: not now, send again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
+from starlette.requests import ClientDisconnect
+
+from orderstream.channels import Channel, Refused, registry
+from orderstream.channels.reading import MAX_BODY
+from orderstream.errors import BadFile
+from orderstream.intake import metrics
+from orderstream.intake.envelope import MAX_HEADER
+from orderstream.intake.sink import Busy, Unavailable
+from orderstream.orders import Raw
+from orderstream.settings import Settings, read_secrets
+
+log = logging.getLogger("orderstream.intake")
+
+RETRY_SECONDS = 2
+
+
+class Target(Protocol):
+    """Where verified records go: the Kafka sink, or a test's list."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def ready(self) -> bool: ...
+    async def put(self, channel: Channel, raw: Raw) -> None: ...
+
+
+class Secrets:
+    """The shops' secrets, with the secrets file read again when it changes; a file that broke keeps the last good one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._own = settings.secrets
+        self._file = settings.secrets_file
+        self._seen: tuple[int, int] | None = None
+        self._table: Mapping[str, tuple[SecretStr, ...]] = {}
+        # fails at the start, with the user watching, rather than at the first delivery
+        if self._file is not None:
+            self._seen, self._table = _stamp(self._file), read_secrets(self._file)
+
+    def of(self, channel: str, shop: str) -> tuple[bytes, ...]:
+        """The secrets of one shop; () for one that is not configured."""
+        if self._file is not None and (stamp := _stamp(self._file)) != self._seen:
+            self._seen = stamp
+            try:
+                self._table = read_secrets(self._file)
+            except BadFile as error:
+                log.warning("secrets file unusable, the last good one stays in force: %s", error.sentence)
+        name = f"{channel}:{shop}"
+        return tuple(one.get_secret_value().encode() for one in (*self._own.get(name, ()), *self._table.get(name, ())))
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)
+
+
+def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | None = None) -> FastAPI:
+    """The service in front of a sink. now_ms: the clock, for tests."""
+    clock = now_ms or (lambda: time.time_ns() // 1_000_000)
+    channels = registry()
+    secrets = Secrets(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await sink.start()
+        yield
+        await sink.stop()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+
+    @app.post("/hooks/{channel_id}/{shop}")
+    async def hook(channel_id: str, shop: str, request: Request) -> Response:
+        channel = channels.get(channel_id)
+        known = secrets.of(channel_id, shop) if channel is not None else ()
+        if channel is None or not known:
+            return _answer("-", "-", "unknown", 404)
+        try:
+            async with asyncio.timeout(settings.intake_read_seconds):
+                body = await _body(request)
+        except TimeoutError:
+            return _answer(channel_id, shop, "timeout", 408, close=True)
+        except ClientDisconnect:
+            return _answer(channel_id, shop, "bad", 400)
+        if body is None:
+            return _answer(channel_id, shop, "too-large", 413, close=True)
+        received_at = clock()
+        headers = {name.lower(): value[:MAX_HEADER] for name, value in request.headers.items()}
+        try:
+            verified = channel.verify(body, headers, known, received_at)
+        except Refused as refused:
+            metrics.REFUSED.labels(channel_id, refused.code).inc()
+            return _answer(channel_id, shop, "unsigned" if refused.status == 401 else "bad", refused.status)
+        if channel.ping(body, headers):
+            return _answer(channel_id, shop, "ping", 200)
+        kept = {name: headers[name] for name in channel.headers if name in headers}
+        try:
+            await sink.put(channel, Raw(channel_id, shop, received_at, body, kept, verified))
+        except Busy:
+            return _answer(channel_id, shop, "busy", 503)
+        except Unavailable:
+            return _answer(channel_id, shop, "unavailable", 503)
+        return _answer(channel_id, shop, "accepted", 200)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        ready = await sink.ready()
+        return Response("ready\n" if ready else "no kafka\n", 200 if ready else 503, media_type="text/plain")
+
+    @app.get("/metrics")
+    async def exposed() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body; None as soon as it is known to be over the limit, whatever its Content-Length says."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 12 or int(declared) > MAX_BODY):
+        return None
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+_SAID = {200: "ok", 400: "bad request", 401: "unauthorized", 404: "not found", 408: "timeout", 413: "too large", 503: "try again"}
+
+
+def _answer(channel: str, shop: str, outcome: str, status: int, *, close: bool = False) -> Response:
+    metrics.REQUESTS.labels(channel, shop, outcome).inc()
+    headers = {}
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    if close:
+        # the rest of the body is still on the wire: no next request can be read from this connection
+        headers["Connection"] = "close"
+    return Response(_SAID.get(status, "refused") + "\n", status, headers, media_type="text/plain")

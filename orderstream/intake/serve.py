@@ -1,0 +1,67 @@
+"""The intake process: port, Kafka, signals.
+
+Law: what would make every delivery fail is found before the first one: a taken port, no Kafka, unfit topics, unreadable
+secrets are one sentence at the start. SIGTERM stops accepting, finishes what is in flight, flushes and ends with 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from orderstream import topics
+from orderstream.broker import port_taken, require
+from orderstream.errors import PortTaken
+from orderstream.intake.app import create_app
+from orderstream.intake.sink import Sink
+from orderstream.settings import Settings
+
+GRACE_SECONDS = 10
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C. Raises UserError before it serves."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    for noisy in ("aiokafka", "uvicorn.error", "uvicorn.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with _listen(settings.intake_host, settings.intake_port) as listener:
+        broker = require(settings)
+        topics.now(topics.check(broker.address, settings))
+        app = create_app(settings, Sink(broker.address, settings))
+        host, port = listener.getsockname()[:2]
+        config = uvicorn.Config(
+            app,
+            loop="auto",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=20,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            # a request that waits for Kafka holds a body of up to 1 MB
+            limit_concurrency=settings.intake_in_flight * 2,
+            backlog=2048,
+        )
+        print(f"接收服务 http://{host}:{port}/hooks/… → Kafka {broker.address} · intake is up", flush=True)  # noqa: T201
+        # uvicorn raises the signal again when it is done: then it is to end us quietly
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if port and port_taken(host, port):
+        raise PortTaken(f"端口 {host}:{port} 已被占用 · port {host}:{port} is taken")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(f"无法监听 {host}:{port} · cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
