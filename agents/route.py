@@ -47,8 +47,7 @@ class RouteState:
             again = record.offset <= self._applied.get(record.topic, -1)
             items, blob = self._read(record)
             for item in items:
-                for public in self._router.process(item, now, again=again):
-                    sends.append(self._send(public, again=again))
+                sends += [self._send(public, again=again) for public in self._router.process(item, now, again=again)]
             if not again:
                 self._applied[record.topic] = record.offset
                 log.append(wire.encode(Logged(record.topic, record.offset, blob)))

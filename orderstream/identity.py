@@ -57,7 +57,7 @@ class Keys:
 
 
 def masked(value: str) -> bool:
-    """ "张**", "1********20": hidden by the platform, so equal for many people."""
+    """Whether a platform has hidden a value (张**, 1********20): then it is equal for many people."""
     return _MASKED.search(value) is not None
 
 
@@ -75,7 +75,7 @@ def ip(text: str) -> str | None:
 @lru_cache(maxsize=8192)
 def segment(text: str) -> str | None:
     """The /24 (IPv4) or /64 (IPv6) network of an address or network, or None."""
-    address = ip(text.split("/")[0])
+    address = ip(text.split("/", maxsplit=1)[0])
     if address is None:
         return None
     return str(ipaddress.ip_network(f"{address}/{64 if ':' in address else 24}", strict=False))

@@ -43,13 +43,14 @@ async def _read_all(brokers: str, names: list[str]) -> list[Message]:
     except (KafkaError, OSError) as error:
         raise NoBroker(f"连不上 Kafka（{brokers}）· no Kafka answers at {brokers}") from error
     try:
-        there = await consumer.topics()
-        missing = [name for name in names if name not in there]
+        there = await consumer._client.fetch_all_metadata()  # noqa: SLF001  nothing public tells a topic's partitions unsubscribed
+        counts = {name: there.partitions_for_topic(name) or set() for name in names}
+        missing = [name for name in names if not counts[name]]
         if missing:
             raise TopicsUnfit(
                 f"缺少主题 {', '.join(missing)}，请执行 orderstream topics apply · topics are missing: orderstream topics apply"
             )
-        parts = [TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name) or ())]
+        parts = [TopicPartition(name, p) for name in names for p in sorted(counts[name])]
         consumer.assign(parts)
         await consumer.seek_to_beginning(*parts)
         ends = await consumer.end_offsets(parts)

@@ -180,9 +180,9 @@ class Normaliser:
     def _same(state: OrderState, number: int, updated: int, body: str) -> Revision | None:
         """The revision that a record repeats. Where the channel gives neither number nor time, only the same bytes repeat."""
         for revision in state.revisions:
-            if (revision.number, revision.updated_at) == (number, updated):
-                if (number, updated) != (ABSENT, ABSENT) or revision.body == body:
-                    return revision
+            told = (revision.number, revision.updated_at) == (number, updated)
+            if told and ((number, updated) != (ABSENT, ABSENT) or revision.body == body):
+                return revision
         return None
 
     def _again(self, state: OrderState, position: int, now: int) -> Normalised:
@@ -441,15 +441,15 @@ class Reading:
         missing: list[str] = []
         context = self.context()
         for judge in self.pack.own:
-            if judge.run("when", context):
+            fires = judge.test("when", context)
+            if fires:
                 evidence: dict[str, Any] = {"by": "order", "orders": []}
-                for name in ("detail", "value", "limit"):
-                    if name in judge.programs:
-                        evidence[name] = judge.run(name, context)
-                evidence.setdefault("value", None)
-                evidence.setdefault("limit", None)
+                if "detail" in judge.programs:
+                    evidence["detail"] = judge.read("detail", context)
+                evidence["value"] = judge.read("value", context)
+                evidence["limit"] = judge.read("limit", context)
                 findings[judge.id] = Finding(evidence, self.received)
-            elif "unavailable" in judge.programs and judge.run("unavailable", context):
+            elif fires is None or ("unavailable" in judge.programs and judge.test("unavailable", context) is not False):
                 missing.append(judge.id)
         return findings, missing
 
@@ -464,12 +464,13 @@ class Reading:
         missing: set[str] = set()
         for judge in self.pack.filtered:
             context = self.context()
-            if "unavailable" in judge.programs and judge.run("unavailable", context):
+            members = judge.test("members", context) if "members" in judge.programs else True
+            if members is None or ("unavailable" in judge.programs and judge.test("unavailable", context) is not False):
                 # a rule with a profile may still fire for another article of the order
                 missing.add(judge.id)
                 if "profile" not in judge.programs:
                     out.add(judge.id)
-            elif "members" in judge.programs and not judge.run("members", context):
+            elif not members:
                 out.add(judge.id)
         for judge in self.pack.measured:
             measure = judge.rule.measure

@@ -37,6 +37,8 @@ def body_bytes(body: Any) -> bytes:
 
 def read_item(record: Mapping[str, Any], keys: Keys, currency: str) -> Item:
     """A replay record as the kernel's value: a raw record, updates about entities, or an outcome. Raises ReplayError."""
+    if not isinstance(record, dict):
+        raise ReplayError("is no JSON object")
     kind = record.get("kind", "raw")
     try:
         if kind == "raw":
@@ -51,10 +53,8 @@ def read_item(record: Mapping[str, Any], keys: Keys, currency: str) -> Item:
 
 
 def _raw(record: Mapping[str, Any]) -> Raw:
-    if "body_base64" in record:
-        body = base64.b64decode(record["body_base64"], validate=True)
-    else:
-        body = body_bytes(record["body"])
+    encoded = record.get("body_base64")
+    body = body_bytes(record["body"]) if encoded is None else base64.b64decode(encoded, validate=True)
     headers = {str(k).lower(): str(v) for k, v in record.get("headers", {}).items()}
     detail = body_bytes(record["detail"]) if "detail" in record else None
     return Raw(record["channel"], record["shop"], times.parse(record["received_at"]), body, headers, "replay", detail)
@@ -81,9 +81,13 @@ def updates(record: Mapping[str, Any], keys: Keys, currency: str) -> list[Update
         rate = float(Decimal(str(record["rate"])))
         if not math.isfinite(rate) or rate <= 0:
             raise ValueError("rate is not above zero")
-        return [Rate(f"pair:{_text(record, 'pair')}", times.parse(record["at"]), rate)]
+        first, _, second = _text(record, "pair").partition("/")
+        if first not in money.EXPONENT or second not in money.EXPONENT:
+            raise ValueError("pair is no USD/CNY")
+        at = times.parse(record["at"])
+        return [Rate(f"pair:{first}/{second}", at, rate), Rate(f"pair:{second}/{first}", at, 1 / rate)]
     if kind == "floor":
-        price = money.minor(str(record["price"]), currency)
+        price = money.minor(str(record["price"]), _currency(record, currency))
         return [Floor(f"sku:{_text(record, 'sku')}", times.parse(record["from"]), times.parse(record["until"]), price)]
     if kind == "trust":
         entity = _text(record, "entity")
@@ -95,6 +99,13 @@ def updates(record: Mapping[str, Any], keys: Keys, currency: str) -> list[Update
         until = times.parse(record["until"]) if record.get("until") is not None else times.MAX_MS
         return [Trust(key, at, until, rules, users) for key in keys.given(entity, _text(record, "key"))]
     raise ValueError(f"kind {kind!r} is none of raw, stock, trust, rate, floor, outcome")
+
+
+def _currency(record: Mapping[str, Any], default: str) -> str:
+    given = record.get("currency", default)
+    if given not in money.EXPONENT:
+        raise ValueError(f"currency {given!r} is not an ISO 4217 code")
+    return str(given)
 
 
 def _text(record: Mapping[str, Any], field: str) -> str:
@@ -111,9 +122,6 @@ def read_file(path: Path, keys: Keys, currency: str) -> Iterator[Item]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise ReplayError("is no JSON object")
-                yield read_item(record, keys, currency)
+                yield read_item(json.loads(line), keys, currency)
             except (ReplayError, ValueError, RecursionError) as error:
                 raise ReplayError(f"{path.name}:{number}: {error}") from error

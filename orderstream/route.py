@@ -250,9 +250,8 @@ class Router:
             out.append(
                 _action(case, "notify", None, verdict.line.level, None, {"to": "supervisor", "why": "signal-after-decision"})
             )
-        for tag in verdict.tags:
-            if tag["tag"] == "found-late":
-                out.append(_action(case, "notify", tag["rule"], "low", None, {"to": "supervisor", "why": "found-late"}))
+        late = {"to": "supervisor", "why": "found-late"}
+        out += [_action(case, "notify", t["rule"], "low", None, late) for t in verdict.tags if t["tag"] == "found-late"]
         for signal in verdict.line.signals:
             rule = pack.rules[signal.rule]
             wanted = rule.actions if rule.actions is not None else pack.policy.levels[rule.level].actions

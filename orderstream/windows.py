@@ -354,7 +354,10 @@ class Entity:
             if "profile" in judge.programs:
                 if context is None:
                     context = self._context(entry, packs(entry.fact.pack))
-                if not judge.run("profile", context):
+                holds = judge.test("profile", context)
+                if holds is None:
+                    missing.append(judge.id)
+                if not holds:
                     continue
             elif measure is None:
                 continue
@@ -406,11 +409,11 @@ class Entity:
         limit: Any = judge.limit
         if context is not None:
             if "value" in judge.programs:
-                value = judge.run("value", context)
+                value = judge.read("value", context)
             if "limit" in judge.programs:
-                limit = judge.run("limit", context)
+                limit = judge.read("limit", context)
             if "detail" in judge.programs:
-                evidence["detail"] = judge.run("detail", context)
+                evidence["detail"] = judge.read("detail", context)
         evidence["value"] = value
         evidence["limit"] = limit
         return Finding(evidence, max(fact.since, fire.found if fire is not None else fact.since))

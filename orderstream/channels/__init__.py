@@ -13,7 +13,7 @@ from typing import Protocol
 from orderstream.orders import Parsed, Raw
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  named for what is so
     """The sender is not proved. code goes to a metric; status is the HTTP answer (401, or 400 for what is no delivery)."""
 
     def __init__(self, code: str, status: int = 401) -> None:

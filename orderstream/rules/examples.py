@@ -59,7 +59,7 @@ def run(pack: Pack) -> Iterator[Claim]:
         for example in rule.examples:
             try:
                 yield from _run(pack, rule.id, example)
-            except (CatalogueError, ReplayError, ValueError, KeyError, TypeError) as error:
+            except (CatalogueError, ReplayError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise PackError(f"{rule.id}.yaml: example {example.says!r}: {error}") from error
 
 

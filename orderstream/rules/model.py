@@ -109,7 +109,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     sharing: Literal["sku"] | None = None
     members: str | None = None
     profile: str | None = None
-    needs: tuple[Literal["stock", "floor", "rate"], ...] = ()
+    needs: tuple[Literal["stock", "rate"], ...] = ()
     tag_only: bool = False
     """Switched off by the on-call: it is judged and told in tags, and counts for nothing."""
 

@@ -7,6 +7,7 @@ version. A pack that cannot be understood is a PackError with the file and the r
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +18,18 @@ import msgspec
 import yaml
 
 from orderstream import money, times
+from orderstream.rules import samples
 from orderstream.rules.model import LEVELS, Kind, Policy, Rule, duration
+
+CEL_ERRORS = (KeyError, TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError, OverflowError)
+"""What the CEL library raises for an expression that meets what it can't read."""
 
 DAY_WINDOW = "day"
 """`within: day`: the shop's calendar day, up to the order's own time."""
 
 
 _T = TypeVar("_T")
+_PLACE = re.compile(r"\{(\w+)\}")
 
 
 class PackError(ValueError):
@@ -74,8 +80,33 @@ class Judge:
         """Whether a measured value is past the rule's limit."""
         return value >= self.at_least if self.at_least is not None else self.above is not None and value > self.above
 
-    def run(self, name: str, context: cel.Context) -> Any:
-        return self.programs[name].execute(context)
+    def test(self, name: str, context: cel.Context) -> bool | None:
+        """Whether a condition holds; None where the order lacks what it reads: then the rule can't be judged."""
+        try:
+            return bool(self.programs[name].execute(context))
+        except CEL_ERRORS:
+            return None
+
+    def read(self, name: str, context: cel.Context) -> Any:
+        """What an expression gives for the evidence; None where the order lacks what it reads, or the rule has none."""
+        program = self.programs.get(name)
+        try:
+            return program.execute(context) if program is not None else None
+        except CEL_ERRORS:
+            return None
+
+    def try_out(self, data: Mapping[str, object]) -> None:
+        """Runs every expression on the samples. Raises PackError."""
+        for name, program in self.programs.items():
+            for sample in samples.contexts(name, self.kinds, self.rule.needs):
+                try:
+                    result = program.execute(cel.Context({**sample, "data": data}))
+                except CEL_ERRORS as error:
+                    if isinstance(error, IndexError) and name in ("value", "limit", "detail"):
+                        continue  # it picks from what fired, and in the sample nothing did
+                    raise PackError(f"{self.id}.yaml: {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+                if name in ("when", "unavailable", "members", "profile") and not isinstance(result, bool):
+                    raise PackError(f"{self.id}.yaml: {name}: gives {result!r}, not true or false")
 
 
 class Pack:
@@ -98,6 +129,7 @@ class Pack:
         for rule in self.rules.values():
             _check(rule)
             self.judges[rule.id] = Judge(rule)
+            self.judges[rule.id].try_out(self.policy.data)
         self._check_policy()
         self.own = [j for j in self.judges.values() if not j.kinds]
         self.by_kind: dict[str, list[Judge]] = {}
@@ -203,9 +235,23 @@ def load_all(folders: list[Path]) -> list[Pack]:
     return sorted((load(folder) for folder in found), key=lambda p: (p.active_from, p.version))
 
 
+class _Loader(yaml.SafeLoader):
+    """A key given twice is an error, and `on` is the word `on`: YAML 1.1 takes it for true."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+            if key.value == "on":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path, kind: type[_T]) -> _T:
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), kind)
+        return msgspec.convert(yaml.load(path.read_text(encoding="utf-8"), _Loader), kind)  # noqa: S506  a safe loader
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise PackError(f"{path.name}: {' '.join(str(error).split())}") from error
 
@@ -235,6 +281,7 @@ def _check(rule: Rule) -> None:
             rule.within is None and rule.measure is None and rule.profile is None, "`within`, `measure`, `profile` need an entity"
         )
         need(rule.marks == "newest", "a rule on the order marks that order only")
+        need(rule.members is None and not rule.needs and rule.sharing is None, "`members`, `needs`, `sharing` need an entity")
     else:
         need(bool(rule.on), "`on` names no entity")
         need(rule.when is None, "`when` is for a rule on the order; an entity's rule has `measure` or `profile`")
@@ -242,6 +289,21 @@ def _check(rule: Rule) -> None:
         need((rule.measure is None) == (rule.within is None), "`measure` and `within` go together")
         need(not (rule.marks == "all" and rule.profile), "a rule with a profile marks the newest only")
         need(not (rule.sharing and rule.measure is None), "`sharing` needs a measure")
+        words = [w for w in ("value", "limit", "detail") if getattr(rule, w) is not None]
+        need(not words or rule.profile is not None, f"`{', '.join(words)}` of an entity's rule reads what its `profile` reads")
+    for action in rule.actions or ():
+        if action.lasts is not None:
+            try:
+                duration(action.lasts)
+            except ValueError as error:
+                raise PackError(f"{rule.id}.yaml: actions: lasts: {error}") from error
+    strange = {m for text in (rule.explain.zh, rule.explain.en) for m in _PLACE.findall(text)} - {
+        "value",
+        "limit",
+        "orders",
+        "detail",
+    }
+    need(not strange, f"explain names {{{', '.join(sorted(strange))}}}: it may use value, limit, orders, detail")
     measure = rule.measure
     if measure is not None:
         chosen = [m for m in (measure.count, measure.sum, measure.distinct, measure.nearest) if m is not None]
