@@ -26,7 +26,14 @@ class Reference:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self, brokers: str, client: Mapping[str, Any] | None = None) -> None:
-        """Read the topic as far as it reaches now."""
+        """Read the topic as far as it reaches now. Given up halfway, it may be started again and repeats what it read."""
+        try:
+            await self._start(brokers, client)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, brokers: str, client: Mapping[str, Any] | None) -> None:
         self._consumer = consumer = AIOKafkaConsumer(
             bootstrap_servers=brokers,
             group_id=None,

@@ -234,6 +234,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         except self.consumer_stopped_errors:
             if not app.should_stop:
                 raise
+        except Exception as error:
+            app.engine.fail(error)
+            raise
         except asyncio.CancelledError:
             # Faust takes a cancellation amid a rebalance for a crash, also while it is stopping the fetcher itself
             if not (app.should_stop or fetcher.should_stop):

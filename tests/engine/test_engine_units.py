@@ -1,8 +1,9 @@
 """What the engine promises without a broker: the order of effects, who may write a changelog, where keys and partitions go."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ from orderstream.engine import (
 from orderstream.engine.changelog import CLAIM, SIGNED, Reading, claim_headers, signed_headers
 from orderstream.engine.lane import Lane, Wires
 from orderstream.engine.partitioner import Partitioner, murmur2
+from orderstream.engine.transport import ConsumerThread
 
 # -- a lane, with a broker that acknowledges when it is told to
 
@@ -258,12 +260,94 @@ async def test_what_idle_asks_for_takes_the_same_way() -> None:
     assert world.failures == []
 
 
+async def test_what_is_processed_first_is_logged_first() -> None:
+    """Two topics share a state: a producer that makes the first wait must not let the second's record overtake it."""
+    world = World()
+    lane = world.lane()
+    gate = asyncio.Event()
+    plain_send = world.send
+
+    async def slow_send(topic: str, value: bytes | None, *more: object) -> asyncio.Future:
+        if value == b"a":
+            await gate.wait()
+        return await plain_send(topic, value, *more)
+
+    world.send = slow_send
+    both = asyncio.gather(lane.take(*batch(10, "a")), lane.take(*batch(50, "b", topic="other")))
+    await settle()
+    gate.set()
+    await both
+    assert [item.value for item in world.of("log")] == [b"a", b"b"]
+
+
 async def test_a_hop_that_remembers_nothing_may_not_log() -> None:
     world = World()
     lane = world.lane()
     lane.hop.remembers = False
     with pytest.raises(TypeError, match="remembers nothing"):
         await lane.take(*batch(10, "a"))
+
+
+# -- drawing records, in the consumer's thread
+
+
+class Drawn:
+    """aiokafka's consumer and fetcher as far as `_fetch` looks at them."""
+
+    def __init__(self, on_draw: Callable[["Drawn", frozenset], dict]) -> None:
+        self._closed = False
+        self._records: dict = {}
+        self._fetcher = self._subscription = self
+        self._on_draw = on_draw
+        self.draws = 0
+        self.waiter: asyncio.Future | None = None
+        self.thread = object.__new__(ConsumerThread)
+        self.thread.app = SimpleNamespace(engine=SimpleNamespace(epoch=1))
+        self.thread.consumer = SimpleNamespace(flow_active=True)
+        self.thread._consumer = self
+
+    def fetch_context(self) -> contextlib.nullcontext:
+        return contextlib.nullcontext()
+
+    async def fetched_records(self, wanted: frozenset, _timeout: float, _max: int) -> dict:
+        self.draws += 1
+        return self._on_draw(self, wanted)
+
+    def _create_fetch_waiter(self) -> asyncio.Future:
+        self.waiter = asyncio.get_running_loop().create_future()
+        return self.waiter
+
+
+async def test_records_belong_to_the_epoch_in_which_they_are_drawn() -> None:
+    """A rebalance passed while we waited: what is drawn then is behind the new seek, and to be processed."""
+    drawn = Drawn(lambda self, _: {("t", 0): ["r"]} if self.draws > 1 else {})
+    waiting = asyncio.create_task(drawn.thread._fetch({TP("t", 0)}, 10))
+    await settle()
+    drawn.thread.app.engine.epoch = 2
+    drawn.waiter.set_result(None)
+    assert await waiting == (2, {("t", 0): ["r"]})
+
+
+async def test_nothing_is_drawn_while_the_flow_is_off() -> None:
+    """Between revocation and seek the positions are wrong, and drawing moves them."""
+    drawn = Drawn(lambda *_: {("t", 0): ["r"]})
+    drawn.thread.consumer.flow_active = False
+    assert await drawn.thread._fetch({TP("t", 0)}, 10) == (-1, {})
+    assert drawn.draws == 0
+
+
+async def test_a_reopened_partition_is_drawn_at_once() -> None:
+    """Its records were already here, so no news from the broker would end the wait; and no partition open is not all of them."""
+    tp = TP("t", 0)
+    drawn = Drawn(lambda self, wanted: {tp: ["r"]} if tp in wanted else {})
+    drawn._records[tp] = "waiting"
+    opened: set[TP] = set()
+    waiting = asyncio.create_task(drawn.thread._fetch(opened, 10))
+    await settle()
+    assert drawn.draws == 0
+    opened.add(tp)
+    drawn.thread.wake(tp)
+    assert await asyncio.wait_for(waiting, 0.5) == (1, {tp: ["r"]})
 
 
 # -- who may write a changelog
@@ -353,12 +437,13 @@ def test_every_topic_gives_a_partition_number_to_the_same_worker(seed: int, tmp_
         assert all(len(names) == 1 for names in owners.values())
 
 
-async def test_an_assignment_that_splits_a_hop_is_refused(tmp_path: object) -> None:
+async def test_an_assignment_that_splits_a_hop_is_refused(tmp_path: object, logged_errors: list[str]) -> None:
     """Workers of two versions in one group, or topics of unequal size, would put one state in two places."""
     app = make_app("a", "127.0.0.1:1", tmp_path, 4)
     attach(app, Hop("h", ["x", "y"], lambda _: Plain()))
     with pytest.raises(NotCopartitioned, match="same version"):
         await app.engine.restore({TP("x", 0), TP("x", 1), TP("y", 0)})
+    assert len(logged_errors) == 1
 
 
 def test_an_app_names_the_topics_it_needs(tmp_path: object) -> None:

@@ -23,7 +23,8 @@ class Book:
         self.idled = 0
 
     def process(self, records: Sequence[Record]) -> Effects:
-        time.sleep(self.config.get("slow_ms", 0) / 1000)
+        if "slow_ms" in self.config:
+            time.sleep(self.config["slow_ms"] / 1000)
         new = []
         sends = []
         for record in records:
