@@ -1,0 +1,55 @@
+# `make` alone explains the targets; CI calls the same ones.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ORDERS ?=
+RATE ?=
+REPORT ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format types lock bench clean
+
+help: ## 说明各目标 · what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo
+	@echo '  make demo ORDERS=5000 RATE=100 REPORT=report.json'
+
+setup: $(VENV)/.ready ## 按锁定文件建立 .venv · make .venv from the lock file
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo '缺少 Python 3.11+：apt-get install python3 python3-venv · Python 3.11+ is missing'; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo '需要 Python 3.11+，可用 make PYTHON=python3.12 · Python 3.11+ is needed: make PYTHON=python3.12'; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo '缺少 venv：apt-get install python3-venv · venv is missing: apt-get install python3-venv'; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## 模拟一次直播大促 · simulated shops, a real Kafka, every incident of the articles
+	@$(BIN)/orderstream demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE)) $(if $(REPORT),--report $(REPORT))
+
+test: setup ## 全部测试，含真实 Kafka · the whole suite, on a real broker too
+	$(BIN)/pytest
+
+test-fast: setup ## 不需要 Kafka 的测试 · the tests that need no broker
+	$(BIN)/pytest -m 'not stream'
+
+lint: setup ## ruff 检查与格式 · ruff's rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## 自动排版 · format in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## mypy --strict
+	$(BIN)/mypy
+
+bench: setup ## 基准作业的吞吐 · throughput of the reference job
+	$(BIN)/python bench/reference.py
+
+lock: ## 重新生成锁定文件（需要 uv）· write the lock file anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra dev pyproject.toml --output-file requirements.lock
+
+clean: ## 删除生成物 · remove what was made here
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
