@@ -248,8 +248,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # We still are a member here: what can be finished and committed now need not be repeated by the next owner.
         self.stop_flow()
         await self.app.engine.suspend()
-        if self._done:
-            await self.commit()
+        await self.commit_and_end_transactions()
         self._done.clear()
         self._in_hand.clear()
         await super().on_partitions_revoked(revoked)
@@ -258,6 +257,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Faust's watchdog compares a record's timestamp with this machine's uptime; lag and `max_poll_interval` say it better."""
 
     # -- commits
+
+    async def commit_and_end_transactions(self) -> None:
+        """The last commit before a rebalance or the end.
+
+        `commit` waits for one that is already under way and then does nothing; that one was begun before the last
+        acknowledgements, and what they acknowledged would be processed again.
+        """
+        if not await self.commit(start_new_transaction=False):
+            await self.commit(start_new_transaction=False)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in list(self._done) if topics is None or tp in topics or tp.topic in topics)

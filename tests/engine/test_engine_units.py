@@ -30,7 +30,7 @@ from orderstream.engine import (
 from orderstream.engine.changelog import CLAIM, SIGNED, Reading, claim_headers, signed_headers
 from orderstream.engine.lane import Lane, Wires
 from orderstream.engine.partitioner import Partitioner, murmur2
-from orderstream.engine.transport import ConsumerThread
+from orderstream.engine.transport import Consumer, ConsumerThread
 
 # -- a lane, with a broker that acknowledges when it is told to
 
@@ -348,6 +348,29 @@ async def test_a_reopened_partition_is_drawn_at_once() -> None:
     opened.add(tp)
     drawn.thread.wake(tp)
     assert await asyncio.wait_for(waiting, 0.5) == (1, {tp: ["r"]})
+
+
+async def test_the_last_commit_is_not_the_one_that_was_already_under_way() -> None:
+    """Faust's `commit` joins a running one, which knows nothing of what was acknowledged since it began."""
+    consumer = object.__new__(Consumer)
+    consumer._done = {TP("t", 0): 5}
+    consumer._loop = asyncio.get_running_loop()
+    consumer._commit_fut = running = consumer._loop.create_future()
+    consumer.app = SimpleNamespace(client_only=False)
+    committed: list[dict] = []
+
+    async def force_commit(*_: object, **__: object) -> bool:
+        committed.append(dict(consumer._done))
+        return True
+
+    consumer.force_commit = force_commit
+    ending = asyncio.create_task(consumer.commit_and_end_transactions())
+    await settle()
+    assert committed == []
+    consumer._commit_fut = None
+    running.set_result(None)
+    await ending
+    assert committed == [{TP("t", 0): 5}]
 
 
 # -- who may write a changelog
