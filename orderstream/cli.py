@@ -219,15 +219,14 @@ def worker(
 
 @app.command()
 def demo(
-    orders: Annotated[int | None, typer.Option(min=1, help="订单数 · how many orders")] = None,
-    rate: Annotated[float | None, typer.Option(min=0.1, help="每秒订单数 · orders a second")] = None,
+    orders: Annotated[int, typer.Option(min=1, help="订单数 · how many orders")] = 6000,
+    rate: Annotated[float, typer.Option(min=0.1, help="每秒订单数 · orders a second")] = 100.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="把结果写成 JSON · write the summary as JSON")] = None,
 ) -> None:
     """一场直播高峰：模拟店铺、真实 Kafka、整条流水线 · A live-stream peak: simulated shops, a real Kafka, the whole line."""
     from orderstream import demo as show  # noqa: PLC0415
 
-    sizes: dict[str, Any] = {"orders": orders, "rate": rate}
-    show.run(_settings(), report=report, **{name: value for name, value in sizes.items() if value is not None})
+    raise typer.Exit(show.run(_settings(), orders=orders, rate=rate, report=report))
 
 
 @app.command()

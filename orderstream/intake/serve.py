@@ -26,8 +26,10 @@ GRACE_SECONDS = 10
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises UserError before it serves."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for noisy in ("aiokafka", "uvicorn.error", "uvicorn.access", "asyncio"):
+    for noisy in ("uvicorn.error", "uvicorn.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # sixty lines a second while Kafka is away, and a full pipe behind them would stop us; the sink says it in two
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with _listen(settings.intake_host, settings.intake_port) as listener:
         broker = require(settings)
         topics.now(topics.check(broker.address, settings))

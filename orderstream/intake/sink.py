@@ -48,6 +48,7 @@ class Sink:
         self._producer: AIOKafkaProducer | None = None
         self._in_flight = 0
         self._mending: asyncio.Task[None] | None = None
+        self._away = False
 
     async def start(self) -> None:
         """Connects. Raises KafkaError where nobody answers."""
@@ -85,7 +86,9 @@ class Sink:
         except (TimeoutError, KafkaError) as error:
             if isinstance(error, KafkaError) and not error.retriable:
                 self._mend(producer, error)
+            self._tell(away=True)
             raise Unavailable from None
+        self._tell(away=False)
         metrics.ACK_SECONDS.observe(time.perf_counter() - began)
 
     async def _send(self, producer: AIOKafkaProducer, channel: Channel, raw: Raw) -> None:
@@ -99,6 +102,12 @@ class Sink:
             timestamp_ms=raw.received_at,
         )
         await acknowledged
+
+    def _tell(self, *, away: bool) -> None:
+        """Two lines for an outage, however long it is and however many deliveries it meets."""
+        if away != self._away:
+            self._away = away
+            log.warning("Kafka does not acknowledge: deliveries get 503" if away else "Kafka acknowledges again")
 
     def _settled(self, sending: asyncio.Future[None]) -> None:
         self._count(-1)
