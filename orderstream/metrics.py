@@ -126,7 +126,7 @@ class Metrics:
         )
         # One failed send stops the worker, so this rarely passes 1; a restart loop makes it visible all the same.
         self.failed_sends: Counter = Counter(
-            "orderstream_failed_sends_total", "发送失败 / sends that the broker did not acknowledge", ["topic"], registry=r
+            "orderstream_failed_sends_total", "发送失败 / sends that the broker did not acknowledge", ["hop"], registry=r
         )
 
         # -- what is in force ------------------------------------------------------------------------------------------
