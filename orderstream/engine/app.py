@@ -211,7 +211,8 @@ class Engine:
         left = set(rebuild)
         async with self.reader.open(dict.fromkeys(rebuild)) as consumer:
             while left:
-                for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
+                # small helpings: 100,000 records alive at once cost the garbage collector more than their decoding
+                for tp, records in (await consumer.getmany(timeout_ms=1000, max_records=1000)).items():
                     _, state, _, claim = rebuild[tp]
                     reading, restore = readings[tp], state.restore
                     for record in records:

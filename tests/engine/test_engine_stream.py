@@ -16,7 +16,7 @@ pytestmark = pytest.mark.stream
 
 
 async def test_workers_killed_at_random_lose_nothing_and_contradict_nothing(bench: Bench) -> None:
-    """Two workers, one, both and the other killed amid the load: every id comes out, with the one number that the changelog gives it."""
+    """Two workers, one and then both killed amid the load: every id comes out, with the one number that the changelog gives it."""
     config = await bench.standard(slow_ms=3, poll=20)
     workers = [bench.worker(config), bench.worker(config)]
     for worker in workers:
@@ -30,7 +30,7 @@ async def test_workers_killed_at_random_lose_nothing_and_contradict_nothing(benc
             await asyncio.sleep(0.1)
 
     loading = asyncio.create_task(load())
-    for victims in ([0], [0, 1], [1]):
+    for victims in ([0], [0, 1]):
         for worker in workers:
             await worker.holds(2)
         await asyncio.sleep(dice.uniform(0.2, 0.8))
