@@ -10,7 +10,7 @@ from agents import detect, normalise, route
 from agents.normalise import Names
 from orderstream import kafka, topics
 from orderstream.catalogue import Catalogue, CatalogueError, read_article
-from orderstream.engine import EngineApp, Hop, Reference, TopicsUnfit, Watch, attach, make_app, run
+from orderstream.engine import EngineApp, Hop, Reference, TopicsUnfit, Tuning, Watch, attach, make_app, run
 from orderstream.errors import BadPack, PortTaken
 from orderstream.errors import TopicsUnfit as Unfit
 from orderstream.identity import Keys
@@ -67,7 +67,15 @@ def build(settings: Settings, brokers: str, metrics: Metrics, datadir: Path) -> 
     names = Names(prefix)
     known = Knowledge(metrics)
     keys = Keys(settings.hash_key())
-    app = make_app(settings.group, brokers, datadir, partitions, watch=_watch(metrics), replication=settings.replication)
+    app = make_app(
+        settings.group,
+        brokers,
+        datadir,
+        partitions,
+        watch=_watch(metrics),
+        tuning=Tuning(compression="lz4"),  # gzip takes as long as the whole kernel
+        replication=settings.replication,
+    )
     app.engine.references += [
         Reference(topics.name("catalog.skus", prefix), known.article),
         Reference(topics.name("rules.packs", prefix), known.pack),

@@ -307,7 +307,7 @@ class Reading:
         self._keys = keys
         self.entities = self._entities()
         self.deals, self.deals_unknown = self._deals()
-        self._context: cel.Context | None = None
+        self._map: dict[str, Any] | None = None
 
     @property
     def missing_fields(self) -> list[str]:
@@ -396,9 +396,9 @@ class Reading:
 
     def context(self) -> cel.Context:
         """What CEL reads as `order` and `data`."""
-        if self._context is None:
-            self._context = cel.Context({"order": self._order_map(), "data": self.pack.policy.data})
-        return self._context
+        if self._map is None:
+            self._map = self._order_map()
+        return self.pack.reading(order=self._map)
 
     def _order_map(self) -> dict[str, Any]:
         order, found = self.order, self.resolved

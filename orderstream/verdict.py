@@ -76,11 +76,15 @@ def judge(dossier: Dossier, answers: Mapping[str, Answer], pack: Pack, shipped_a
     heard = [answers[entity] for entity in dossier.expects]
     waived = {rule for answer in heard for rule in answer.waived}
     missing = {*dossier.missing, *(rule for answer in heard for rule in answer.missing)}
+    found: dict[str, list[tuple[str, Finding]]] = {}
+    for answer in heard:
+        for rule, one_found in answer.findings.items():
+            found.setdefault(rule, []).append((answer.entity, one_found))
     signals: list[Signal] = []
     not_available: list[str] = []
     states: list[dict[str, Any]] = []
     for one in pack.judges.values():
-        finding, in_time = _finding(one, dossier, heard, pack.horizon, shipped_at)
+        finding, in_time = _finding(one, dossier, found.get(one.id), pack.horizon, shipped_at)
         state = "silent"
         if finding is not None and one.id in waived:
             tags.append({"tag": "trusted", "rule": one.id})
@@ -104,7 +108,7 @@ def judge(dossier: Dossier, answers: Mapping[str, Answer], pack: Pack, shipped_a
 
 
 def _finding(
-    one: Judge, dossier: Dossier, heard: list[Answer], horizon: int, shipped_at: int | None
+    one: Judge, dossier: Dossier, found: list[tuple[str, Finding]] | None, horizon: int, shipped_at: int | None
 ) -> tuple[Finding | None, bool]:
     """The finding of a rule that an order shows, and whether it came in time to act on.
 
@@ -113,18 +117,16 @@ def _finding(
     own = dossier.findings.get(one.id)
     if own is not None:
         return own, shipped_at is None or own.found <= shipped_at
-    found: list[tuple[bool, int, str, Finding]] = []
-    for answer in heard:
-        finding = answer.findings.get(one.id)
-        if finding is not None:
-            late = finding.found - dossier.since > horizon or (shipped_at is not None and finding.found > shipped_at)
-            kind, _, name = answer.entity.partition(":")
-            place = one.kinds.index(kind) if kind in one.kinds else len(one.kinds)
-            # only open kinds have several entities an order: their names are no hashes and sort alike everywhere
-            found.append((late, place, name, finding))
-    if not found:
+    if found is None:
         return None, True
-    late, _, _, finding = min(found, key=lambda f: f[:3])
+    ranked: list[tuple[bool, int, str, Finding]] = []
+    for entity, finding in found:
+        late = finding.found - dossier.since > horizon or (shipped_at is not None and finding.found > shipped_at)
+        kind, _, name = entity.partition(":")
+        place = one.kinds.index(kind) if kind in one.kinds else len(one.kinds)
+        # only open kinds have several entities an order: their names are no hashes and sort alike everywhere
+        ranked.append((late, place, name, finding))
+    late, _, _, finding = min(ranked, key=lambda f: f[:3])
     return finding, not late
 
 

@@ -27,6 +27,8 @@ EVIDENCE_ORDERS = 20
 EARTH_KM = 6371.0088
 """Mean radius of the Earth, km (IUGG)."""
 
+_NOTHING: dict[str, Any] = {}
+
 Packs = Callable[[str], Pack]
 """The compiled pack of a version."""
 
@@ -385,18 +387,15 @@ class Entity:
         stock = _as_of(self.stocks, fact.at)
         rate = _as_of(self.rates, fact.at)
         floors = [f.price for f in self.floors if f.at <= fact.at < f.until]
-        return cel.Context(
-            {
-                "data": pack.policy.data,
-                "fact": {
-                    "quantity": fact.quantity,
-                    "deals": [{"line": d.line, "deal": d.deal, "base": d.base} for d in fact.deals],
-                    "conversions": [{"implied": c} for c in fact.conversions],
-                },
-                "stock": {"available": stock.available, "locked": fact.order in stock.locks} if stock else {},
-                "floor": {"price": min(floors)} if floors else {},
-                "rate": {"value": rate.rate} if rate else {},
-            }
+        return pack.reading(
+            fact={
+                "quantity": fact.quantity,
+                "deals": [{"line": d.line, "deal": d.deal, "base": d.base} for d in fact.deals],
+                "conversions": [{"implied": c} for c in fact.conversions],
+            },
+            stock={"available": stock.available, "locked": fact.order in stock.locks} if stock else _NOTHING,
+            floor={"price": min(floors)} if floors else _NOTHING,
+            rate={"value": rate.rate} if rate else _NOTHING,
         )
 
     def _finding(self, judge: Judge, entry: Entry, fire: Fire | None, context: cel.Context | None) -> Finding:
