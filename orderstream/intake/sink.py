@@ -20,9 +20,10 @@ from orderstream import topics
 from orderstream.broker import MAX_MESSAGE, answers
 from orderstream.channels import Channel
 from orderstream.intake import metrics
-from orderstream.intake.envelope import headers_of, key_of, partition_of
+from orderstream.intake.envelope import key_of, partition_of
 from orderstream.orders import Raw
 from orderstream.settings import Settings
+from orderstream.wire import raw_headers
 
 log = logging.getLogger("orderstream.intake")
 
@@ -98,7 +99,7 @@ class Sink:
             value=raw.body,
             key=key.encode(),
             partition=partition_of(key, self._settings.partitions),
-            headers=headers_of(raw),
+            headers=raw_headers(raw),
             timestamp_ms=raw.received_at,
         )
         await acknowledged

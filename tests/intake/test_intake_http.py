@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -209,17 +208,3 @@ def test_a_rotated_secrets_file_takes_effect_and_a_broken_one_does_not(tmp_path:
     assert "third" not in caplog.text
     with pytest.raises(BadFile):
         Secrets(Settings.load(secrets_file=file))
-
-
-def test_a_record_survives_its_envelope() -> None:
-    """What goes into Kafka comes out as it was; a record without an envelope is said to have none."""
-    from orderstream.intake.envelope import headers_of, raw_of
-
-    raws: list[Any] = [
-        Raw("shopify", "m-1", 5, b"\xff\x00", {"x-shopify-topic": "orders/create"}, "hmac-sha256"),
-        Raw("api", "main", 0, b"", {}, "replay", b"detail"),
-    ]
-    for raw in raws:
-        assert raw_of(raw.channel, raw.body, headers_of(raw)) == raw
-    with pytest.raises(ValueError, match="shop"):
-        raw_of("api", b"", [])

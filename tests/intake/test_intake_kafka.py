@@ -22,8 +22,9 @@ from orderstream import broker as kafka
 from orderstream import topics
 from orderstream.channels import channel
 from orderstream.channels.api import sign
-from orderstream.intake.envelope import partition_of, raw_of
+from orderstream.intake.envelope import partition_of
 from orderstream.settings import Settings
+from orderstream.wire import read_raw
 
 pytestmark = pytest.mark.stream
 SECRET = "s-1"
@@ -84,7 +85,7 @@ async def records(settings: Settings) -> list[tuple[int, str, str]]:
     while any([await consumer.position(part) < ends[part] for part in parts]):
         for batch in (await consumer.getmany(timeout_ms=500)).values():
             for record in batch:
-                raw = raw_of("api", record.value, record.headers)
+                raw = read_raw(record.topic, record.headers, record.value, record.timestamp)
                 assert (raw.shop, raw.verified) == ("main", "hmac-sha256")
                 found.append((record.partition, record.key.decode(), json.loads(raw.body)["order_id"]))
     await consumer.stop()
