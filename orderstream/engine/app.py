@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,6 @@ _log = logging.getLogger(__name__)
 
 # Under the session timeout (10 s), so that a slow broker costs a repetition and not our membership.
 _PARK_S = 5.0
-_STOP_S = 20.0
 
 
 class NotCopartitioned(RuntimeError):  # noqa: N818 - named for what is so
@@ -60,6 +60,7 @@ class Tuning:
     heartbeat_s: float = 3.0
     max_poll_interval_s: float = 120.0
     request_timeout_s: float = 30.0
+    stop_s: float = 20.0
 
 
 @dataclass(slots=True)
@@ -404,11 +405,11 @@ def run(app: EngineApp) -> int:
         import uvloop  # noqa: PLC0415 - absent on Windows
 
         loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_run(app))
+    with contextlib.ExitStack() as at_end, asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_run(app, at_end))
 
 
-async def _run(app: EngineApp) -> int:
+async def _run(app: EngineApp, at_end: contextlib.ExitStack) -> int:
     engine = app.engine
     await check_topics(engine.brokers, engine.topics())
     loop = asyncio.get_running_loop()
@@ -427,14 +428,23 @@ async def _run(app: EngineApp) -> int:
     for wait in waits:
         wait.cancel()
     code = 0 if engine.failure is None else 1
+    # Faust's services swallow cancellations while they stop, so that no time-out inside the loop can end one that waits for a
+    # broker that is gone. What matters is in the broker already; to leave the group in order is a courtesy.
+    watchdog = threading.Timer(engine.tuning.stop_s if code == 0 else _PARK_S, _leave, (code,))
+    watchdog.daemon = True
+    watchdog.start()
+    at_end.callback(watchdog.cancel)  # after the loop has closed, which may wait too
     try:
-        async with asyncio.timeout(_STOP_S if code == 0 else _PARK_S):
-            await engine.suspend()
-            starting.cancel()
-            await app.stop()
-            await engine.stop()
-    except Exception as error:  # noqa: BLE001 - what matters is in the broker; leaving the group is a courtesy
+        await engine.suspend()
+        starting.cancel()
+        await app.stop()
+        await engine.stop()
+    except Exception as error:  # noqa: BLE001 - as above
         _log.warning("the worker did not stop in order: %r", error)
-        logging.shutdown()
-        os._exit(code or (1 if engine.failure is not None else 0))
     return code or (0 if engine.failure is None else 1)
+
+
+def _leave(code: int) -> None:
+    _log.warning("the worker did not stop in time and is ended")
+    logging.shutdown()
+    os._exit(code)

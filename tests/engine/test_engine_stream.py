@@ -167,6 +167,16 @@ async def test_a_memory_that_cannot_be_read_stops_the_worker_before_its_first_re
     assert await bench.committed(bench.name("in")) == {}
 
 
+async def test_a_worker_that_cannot_stop_in_order_still_ends(bench: Bench) -> None:
+    """Faust waits for a broker that is gone, whatever cancels it."""
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out"), hang=True, stop_s=1.0))
+    await worker.holds(4)
+    worker.signal(signal.SIGTERM)
+    assert await worker.ended(10) == 0
+    assert "did not stop in time" in worker.text()
+
+
 async def test_idle_is_called_when_all_is_read(bench: Bench) -> None:
     config = await bench.standard(idle=bench.name("idle"))
     worker = bench.worker(config)

@@ -4,6 +4,8 @@
 exactly what a worker that publishes before it remembers would leave behind after a crash.
 """
 
+import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -89,7 +91,13 @@ def main(config: dict) -> int:
         config["datadir"],
         config["partitions"],
         watch=watch,
-        tuning=Tuning(idle_interval_s=0.2, session_timeout_s=6.0, heartbeat_s=0.5, max_poll_records=config.get("poll", 500)),
+        tuning=Tuning(
+            idle_interval_s=0.2,
+            session_timeout_s=6.0,
+            heartbeat_s=0.5,
+            max_poll_records=config.get("poll", 500),
+            stop_s=config.get("stop_s", 20.0),
+        ),
     )
     if config.get("raw"):
         attach(app, Hop("relay", [config["raw"]], lambda p: Relay(p, config), remembers=False))
@@ -98,6 +106,14 @@ def main(config: dict) -> int:
         app.engine.references.append(
             Reference(config["reference"], lambda key, value, offset: tell(event="reference", value=value and value.decode()))
         )
+    if config.get("hang"):
+
+        async def hang() -> None:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+
+        app.stop = hang
     return run(app)
 
 
