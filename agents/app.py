@@ -23,6 +23,9 @@ from orderstream.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+TUNING = Tuning(compression="lz4")
+"""What the workers send is compressed: gzip would take as long as the whole kernel."""
+
 
 class Knowledge:
     """What every worker reads whole: the catalogue and the packs, as their topics grow."""
@@ -73,7 +76,7 @@ def build(settings: Settings, brokers: str, metrics: Metrics, datadir: Path) -> 
         datadir,
         partitions,
         watch=_watch(metrics),
-        tuning=Tuning(compression="lz4"),  # gzip takes as long as the whole kernel
+        tuning=TUNING,
         replication=settings.replication,
     )
     app.engine.references += [

@@ -17,6 +17,7 @@ from orderstream.facts import Dossier, FactBatch
 from orderstream.identity import Keys
 from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Normaliser, OrderState, Rejection
+from orderstream.orders import Raw
 from orderstream.replay import ReplayError, updates
 
 _states = msgspec.msgpack.Decoder(list[OrderState])
@@ -95,7 +96,7 @@ class NormaliseState:
         changed: dict[str, OrderState],
     ) -> Rejection | None:
         try:
-            raw = wire.read_raw(record.topic, record.headers, record.value, record.timestamp_ms)
+            raw = self._raw(record)
         except wire.EnvelopeError as error:
             return _strange(record, "bad-envelope", str(error))
         self._metrics.orders.labels("normalise", raw.channel).inc()
@@ -111,6 +112,9 @@ class NormaliseState:
         if done.state is not None:
             changed[done.state.order] = done.state
         return done.rejected
+
+    def _raw(self, record: Record) -> Raw:
+        return wire.read_raw(record.topic, record.headers, record.value, record.timestamp_ms)
 
     def _learn(self, record: Record, facts: dict[int, list[Any]]) -> Rejection | None:
         kind = {"kind": "stock"} if record.topic == self._names.stock else {}

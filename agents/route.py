@@ -47,7 +47,8 @@ class RouteState:
             again = record.offset <= self._applied.get(record.topic, -1)
             items, blob = self._read(record)
             for item in items:
-                sends += [self._send(public, again=again) for public in self._router.process(item, now, again=again)]
+                for public in self._router.process(item, now, again=again):
+                    sends += self._sends(public, again=again)
             if not again:
                 self._applied[record.topic] = record.offset
                 log.append(wire.encode(Logged(record.topic, record.offset, blob)))
@@ -77,10 +78,11 @@ class RouteState:
             items = []
         return items, wire.encode(items)
 
-    def _send(self, public: Public, *, again: bool) -> Send:
+    def _sends(self, public: Public, *, again: bool) -> list[Send]:
         if not again:
             self._count(public)
-        return Send(self._names.public(public.topic), msgspec.json.encode(public.value), public.order.encode(), public=True)
+        value = msgspec.json.encode(public.value)
+        return [Send(self._names.public(public.topic), value, public.order.encode(), public=True)]
 
     def _count(self, public: Public) -> None:
         metrics, value = self._metrics, public.value

@@ -127,8 +127,8 @@ class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d"):
     """An order on its way to its verdict: what it is, what it says by itself, and whose answers it waits for.
 
     version: grows with each change. expects: entity -> version of the fact that must be answered. findings: of rules on the
-    order alone. missing: rules whose input is absent, unless an entity finds them fired. document: the order as it will leave
-    (JSON), None where it is withdrawn. digest: changes when the document does.
+    order alone. missing: rules whose input is absent, unless an entity finds them fired. document, units: the order as it
+    will leave and its fulfilment units (JSON), None where it is withdrawn. digest: changes when these do.
     """
 
     order: str
@@ -145,6 +145,8 @@ class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d"):
     missing: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     document: bytes | None = None
+    units: bytes = b"[]"
+    filled: tuple[str, ...] = ()
     digest: str = ""
     normalised_at: int = 0
 

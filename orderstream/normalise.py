@@ -547,7 +547,8 @@ class Reading:
             absent |= {j.id for j in pack.by_kind.get("sku", ())}
         if self.late:
             absent |= {j.id for j in pack.asking if j.windowed}
-        document = self._document()
+        filled, document = self._document()
+        units = msgspec.json.encode(self.resolved.units)
         return Dossier(
             order.order_id,
             version,
@@ -563,12 +564,14 @@ class Reading:
             tuple(sorted({*missing, *barred, *absent})),
             tuple(self.tags),
             document,
-            hashlib.sha256(document).hexdigest()[:16],
+            units,
+            filled,
+            hashlib.sha256(document + units).hexdigest()[:16],
             now,
         )
 
-    def _document(self) -> bytes:
-        """The order as it leaves: mapped, filled, with its fulfilment units."""
+    def _document(self) -> tuple[tuple[str, ...], bytes]:
+        """The order as it leaves, mapped and filled (JSON), and which fields were filled."""
         order, fill = self.order, self.pack.policy.fill
         filled: list[str] = []
         changes: dict[str, Any] = {"lines": self.resolved.lines}
@@ -578,8 +581,7 @@ class Reading:
         if order.ship_to is not None and not order.ship_to.postcode and "postcode" in fill:
             changes["ship_to"] = msgspec.structs.replace(order.ship_to, postcode=fill["postcode"])
             filled.append("postcode")
-        full = msgspec.structs.replace(order, **changes)
-        return msgspec.json.encode({"order": full, "units": self.resolved.units, "filled": filled})
+        return tuple(filled), msgspec.json.encode(msgspec.structs.replace(order, **changes))
 
 
 def _units(amount: int, currency: str) -> float:
@@ -587,7 +589,9 @@ def _units(amount: int, currency: str) -> float:
 
 
 def _line_map(line: Line) -> dict[str, Any]:
+    listed = {} if line.list_price is None else {"list_price": line.list_price}
     return {
+        **listed,
         "id": line.id,
         "sku": line.sku or "",
         "code": line.code or "",

@@ -220,7 +220,6 @@ class Router:
         assert case.dossier is not None
         assert case.dossier.document is not None
         line = verdict.line
-        document = msgspec.json.decode(case.dossier.document)
         record = {
             **head,
             "verdict": case.out,
@@ -228,7 +227,10 @@ class Router:
             "score": line.score,
             "pack": line.pack,
             "signals": signals,
-            **document,
+            # as they are: what was encoded once is not read to be written again
+            "order": msgspec.Raw(case.dossier.document),
+            "units": msgspec.Raw(case.dossier.units),
+            "filled": list(case.dossier.filled),
         }
         record["by"] = (case.lifted.by or "person") if case.lifted is not None else "machine"
         if verdict.merge:

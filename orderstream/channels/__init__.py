@@ -8,6 +8,7 @@ nothing is a Skip. Reason: the next channel must need nothing new outside its ow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Protocol
 
 from orderstream.orders import Parsed, Raw
@@ -54,6 +55,7 @@ def channel(name: str) -> Channel:
     return registry()[name]
 
 
+@cache
 def registry() -> dict[str, Channel]:
     """Every channel there is, by id."""
     from orderstream.channels import api, shopify  # noqa: PLC0415  the modules import this one

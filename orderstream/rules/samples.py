@@ -20,7 +20,7 @@ ORDER_FULL: dict[str, Any] = {
     "missing": ["remark"],
     "phone": "13800000000",
     "account_age_ms": 3_600_000,
-    "lines": [{"id": "1", "sku": "SKU1", "code": "c1", "quantity": 2, "price": 18900, "gift": False}],
+    "lines": [{"id": "1", "sku": "SKU1", "code": "c1", "quantity": 2, "price": 18900, "list_price": 19900, "gift": False}],
     "unmapped": [{"line": "1", "code": "c9", "why": "unknown", "nearest": [["SKU1", "收纳架", 80]]}],
     "gifts_without_main": ["2"],
     "gifts_unknown": ["3"],

@@ -1,0 +1,166 @@
+"""The reference job as the product runs it: the shipped hops, kernel, engine, explanation and metrics; only the edges differ.
+
+An engine command for the harness of the reference job: reads `ref.raw`, writes `ref.released`, `ref.review`, `ref.frozen`
+in the job's format. What is special here: a channel that reads the job's orders, a pack with its rules (`pack/`), and public
+records in its format, beside the product's own orders.verdicts.
+
+Environment: BENCH_BROKER, BENCH_CATALOGUE, BENCH_APP, BENCH_STATE, BENCH_PROCS, as the harness sets them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from agents import detect
+from agents.app import TUNING, _watch
+from agents.normalise import Names, NormaliseState
+from agents.route import RouteState
+from orderstream import channels, topics
+from orderstream.catalogue import Catalogue, read_article
+from orderstream.engine import Hop, Record, Send, attach, make_app, run
+from orderstream.identity import Keys
+from orderstream.metrics import Metrics
+from orderstream.normalise import Books
+from orderstream.orders import Address, Buyer, Line, Order, Parsed, Payment, Raw, Rejected
+from orderstream.route import Public
+from orderstream.rules.book import PackBook
+from orderstream.rules.pack import load
+from orderstream.settings import Settings
+
+HERE = Path(__file__).parent
+PARTITIONS = 8
+RAW = "ref.raw"
+
+
+class Reference:
+    """The job's orders: integer cents, event time in seconds; whole and valid, as the generator makes them."""
+
+    id = "ref"
+    headers: tuple[str, ...] = ()
+
+    def verify(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes], now_ms: int) -> str:
+        raise channels.Refused("not-a-webhook")
+
+    def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
+        return None
+
+    def ping(self, body: bytes, headers: Mapping[str, str]) -> bool:
+        return False
+
+    def parse(self, raw: Raw) -> Parsed:
+        try:
+            o = orjson.loads(raw.body)
+            lines = tuple(
+                Line(
+                    str(n),
+                    line["code"],
+                    line["qty"],
+                    line["price"],
+                    # the job compares main lines only, and lets gifts share a sku: both as its oracle has it
+                    list_price=None if line["gift"] else line["list_price"],
+                )
+                for n, line in enumerate(o["lines"], 1)
+            )
+            created = round(o["created_at"] * 1000)
+            only_gifts = all(line["gift"] for line in o["lines"])
+            return Order(
+                f"ref:ref:{o['order_id']}",
+                "ref",
+                "ref",
+                o["order_id"],
+                1,
+                "paid",
+                created,
+                created,
+                "CNY",
+                sum(line.quantity * line.price for line in lines),
+                lines,
+                buyer=Buyer(o["user"], device=o["device"], ip=o["ip"]),
+                payment=Payment(o["payment"]),
+                ship_to=Address(detail=o["address"]),
+                remark=o["remark"],
+                tags=("only-gifts",) if only_gifts else (),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            return Rejected("raw:?", "bad-order", str(error))
+
+
+class Intake(NormaliseState):
+    """Reads records that have no envelope: an order was received when it was created."""
+
+    def _raw(self, record: Record) -> Raw:
+        body = record.value or b""
+        at = body.index(b'"created_at"')
+        seconds = float(body[body.index(b":", at) + 1 : body.index(b",", at)])
+        return Raw("ref", "ref", round(seconds * 1000), body)
+
+
+class Output(RouteState):
+    """Says what the product says, and the order with its skus and rules where the job wants it."""
+
+    def _sends(self, public: Public, *, again: bool) -> list[Send]:
+        if public.topic == "orders.verdicts":
+            return super()._sends(public, again=again)
+        if public.topic not in ("orders.released", "orders.review", "orders.frozen"):
+            return []
+        order: dict[str, Any] = msgspec.json.decode(public.value["order"])
+        order["order_id"] = order["number"]
+        for line in order["lines"]:
+            line.setdefault("sku", None)
+        order["rules"] = sorted(s["rule"] for s in public.value["signals"])
+        key = order["number"].encode()
+        return [Send(f"ref.{public.topic.partition('.')[2]}", msgspec.json.encode(order), key, public=True)]
+
+
+def worker() -> int:
+    env = os.environ
+    channels.registry()["ref"] = Reference()
+    settings = Settings.load(brokers=env["BENCH_BROKER"], topic_prefix=env["BENCH_APP"] + ".", partitions=PARTITIONS, key="bench")
+    codes: dict[str, str] = orjson.loads(Path(env["BENCH_CATALOGUE"]).read_bytes())
+    articles: dict[str, list[str]] = {}
+    for code, sku in codes.items():
+        articles.setdefault(sku, []).append(code)
+    catalogue = Catalogue(
+        read_article(orjson.dumps({"sku": sku, "name": sku, "codes": [{"channel": "ref", "code": c} for c in found]}))
+        for sku, found in articles.items()
+    )
+    book = PackBook([load(HERE / "pack")])
+    metrics = Metrics()
+    names = Names(settings.topic_prefix)
+    keys = Keys(settings.hash_key())
+    app = make_app(
+        settings.group, settings.brokers or "", env["BENCH_STATE_OWN"], PARTITIONS, watch=_watch(metrics), tuning=TUNING
+    )
+    books = Books(catalogue, book.at)
+    attach(app, Hop("normalise", [RAW], lambda p: Intake(p, PARTITIONS, names, books, keys, "CNY", metrics)))
+    attach(app, Hop("detect", [names.facts], detect.factory(PARTITIONS, names, book.pack, settings.timezone, metrics)))
+    attach(app, Hop("route", [names.dossiers], lambda p: Output(p, names, book.pack, metrics)))
+    return run(app)
+
+
+def main() -> int:
+    """Makes the inner topics, then runs BENCH_PROCS workers until told to stop."""
+    env = os.environ
+    settings = Settings.load(brokers=env["BENCH_BROKER"], topic_prefix=env["BENCH_APP"] + ".", partitions=PARTITIONS)
+    topics.now(topics.apply(env["BENCH_BROKER"], settings))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, "worker"], env={**env, "BENCH_STATE_OWN": str(Path(env["BENCH_STATE"]) / f"w{n}")}
+        )
+        for n in range(int(env.get("BENCH_PROCS", "2")))
+    ]
+    signal.signal(signal.SIGTERM, lambda *_: [p.terminate() for p in processes])
+    return max(p.wait() for p in processes)
+
+
+if __name__ == "__main__":
+    sys.exit(worker() if sys.argv[1:] == ["worker"] else main())
