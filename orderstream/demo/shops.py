@@ -7,6 +7,8 @@ intake acknowledged and what the demo expects to come out is the same set.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 import time
 from collections.abc import Callable, Mapping
 
@@ -15,7 +17,7 @@ import httpx
 from orderstream.channels import api, shopify
 from orderstream.simulators import Delivery, Scenario
 
-CONNECTIONS = 16
+CONNECTIONS = 12
 RETRY_SECONDS = 60.0
 """How long a shop keeps trying one delivery."""
 
@@ -27,6 +29,7 @@ class Shops:
         self._url = url.rstrip("/")
         self._secrets = secrets
         self._acknowledged = acknowledged
+        self._idle: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue()
         self.retries = 0
         """Answers that made a shop try again."""
         self.refused: list[tuple[Delivery, int]] = []
@@ -34,31 +37,32 @@ class Shops:
 
     async def send(self, scenario: Scenario) -> None:
         """Every delivery at its time after the scenario's start; returns when all are acknowledged or given up."""
-        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        # an intake that answers later than this would have lost a real platform's patience too
-        async with (
-            httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(5.0, pool=None), trust_env=False) as client,
-            asyncio.TaskGroup() as sending,
-        ):
-            for delivery in scenario.deliveries:
-                wait = scenario.start + delivery.at - time.time() * 1000
-                if wait > 1:
-                    await asyncio.sleep(wait / 1000)
-                sending.create_task(self._deliver(client, delivery))
+        async with contextlib.AsyncExitStack() as open_clients:
+            # a client a connection: the library's pool walks through its connections and its queue at each request
+            limits, context = httpx.Limits(max_connections=1, max_keepalive_connections=1), ssl.create_default_context()
+            for _ in range(CONNECTIONS):
+                # an intake that answers later than this would have lost a real platform's patience too
+                client = httpx.AsyncClient(limits=limits, timeout=5.0, trust_env=False, verify=context)
+                self._idle.put_nowait(await open_clients.enter_async_context(client))
+            async with asyncio.TaskGroup() as sending:
+                for delivery in scenario.deliveries:
+                    wait = scenario.start + delivery.at - time.time() * 1000
+                    if wait > 1:
+                        await asyncio.sleep(wait / 1000)
+                    sending.create_task(self._deliver(delivery))
 
-    async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery) -> None:
         deadline = time.monotonic() + RETRY_SECONDS
-        pause, status = 0.2, 0
+        url = f"{self._url}/hooks/{delivery.channel}/{delivery.shop}"
+        pause = 0.2
         while True:
+            client = await self._idle.get()
             try:
-                answer = await client.post(
-                    f"{self._url}/hooks/{delivery.channel}/{delivery.shop}",
-                    content=delivery.body,
-                    headers=self._headers(delivery),
-                )
-                status = answer.status_code
+                status = (await client.post(url, content=delivery.body, headers=self._headers(delivery))).status_code
             except httpx.TransportError:
                 status = 0
+            finally:
+                self._idle.put_nowait(client)
             if 200 <= status < 300:
                 self._acknowledged(delivery)
                 return
