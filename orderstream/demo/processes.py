@@ -73,11 +73,12 @@ class Processes:
                 _signal(child, signal.SIGTERM)
             deadline = time.monotonic() + TERM_SECONDS
             for child in children:
-                try:
-                    child.process.wait(max(0.05, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    _signal(child, signal.SIGKILL)
-                    child.process.wait()
+                while not _ended(child) and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                # also where it listened: its group may hold a process of its own that did not. It is not reaped yet, so the
+                # number cannot have become somebody else's
+                _signal(child, signal.SIGKILL)
+                child.process.wait()
             self._children.clear()
 
 
@@ -87,9 +88,13 @@ def _popen(command: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> su
     )
 
 
+def _ended(child: Child) -> bool:
+    """Whether it has ended, without reaping it."""
+    return os.waitid(os.P_PID, child.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def _signal(child: Child, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        # not reaped yet, so the number is still this child's; its group holds what it may have started itself
         os.killpg(child.process.pid, number)
 
 
