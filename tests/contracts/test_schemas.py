@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
@@ -261,7 +262,7 @@ def test_whatever_the_line_sends_fits_its_schema(tmp_path: Path) -> None:
         replayed.validate(record)
         for public in line.feed(read_item(record, keys, "CNY")):
             # as it is read from Kafka
-            checks[public.topic].validate(json.loads(json.dumps(public.value)))
+            checks[public.topic].validate(json.loads(msgspec.json.encode(public.value)))
             seen.add(public.topic)
     assert seen >= {f"orders.{name}" for name in ("verdicts", "released", "review", "frozen", "recalled", "actions")}
     final = validator("verdict-line.v1.schema.json")
