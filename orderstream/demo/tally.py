@@ -114,6 +114,7 @@ class Tally:
         """A record of orders.rejected."""
         self.revision += 1
         self._rejected.add(str(record["order_id"]))
+        self.now["rejected"] = len(self._rejected)
 
     def waiting(self) -> list[str]:
         """Acknowledged orders whose last state has no verdict yet."""
