@@ -30,12 +30,12 @@ class CatalogueError(ValueError):
     """A catalogue line that cannot be an article; the sentence says which line and why."""
 
 
-class Colour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Colour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     name: str
     hex: str | None = None
 
 
-class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A channel's name for the article; shop None: in every shop of the channel."""
 
     channel: str
@@ -43,23 +43,23 @@ class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     shop: str | None = None
 
 
-class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     sku: str
     quantity: int
 
 
-class Gift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Gift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The condition of a gift: lines of `with_any` (empty: any main line) that come to at least min_total (major units)."""
 
     with_any: tuple[str, ...] = ()
     min_total: Decimal = Decimal(0)
 
 
-class CustomsNeeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class CustomsNeeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     required: tuple[str, ...] = ()
 
 
-class Article(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Article(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One line of a catalogue file. base_price: major units of `currency`; weight_g: grams; at: ISO 8601, absent: always."""
 
     sku: str
@@ -85,7 +85,7 @@ class Article(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return None if self.base_price is None else money.minor(self.base_price, self.currency)
 
 
-class Unmapped(msgspec.Struct, frozen=True):
+class Unmapped(msgspec.Struct, frozen=True, gc=False):
     """A line whose code names no article ("unknown") or several ("ambiguous"); nearest: [sku, name, likeness 0-100]."""
 
     line: str
@@ -197,7 +197,7 @@ class Catalogue:
         return out
 
 
-class Resolved(msgspec.Struct):
+class Resolved(msgspec.Struct, gc=False):
     """What the catalogue says of an order: its lines with our articles, the pieces, and what does not fit."""
 
     lines: tuple[Line, ...]

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 
-class Deal(msgspec.Struct, array_like=True, frozen=True):
+class Deal(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A line's price a piece after its share of the discounts (minor units, may be fractional), and its article's base price."""
 
     line: str
@@ -21,7 +21,7 @@ class Deal(msgspec.Struct, array_like=True, frozen=True):
     base: int
 
 
-class Fact(msgspec.Struct, array_like=True, frozen=True, tag="f"):
+class Fact(msgspec.Struct, array_like=True, frozen=True, tag="f", gc=False):
     """What one order says of one entity.
 
     version: grows with each change of this fact. at: the order's event time. since: received_at of the record from which on
@@ -47,7 +47,7 @@ class Fact(msgspec.Struct, array_like=True, frozen=True, tag="f"):
     conversions: tuple[float, ...] = ()
 
 
-class Stock(msgspec.Struct, array_like=True, frozen=True, tag="s", order=True):
+class Stock(msgspec.Struct, array_like=True, frozen=True, tag="s", order=True, gc=False):
     """Pieces of a SKU available to everybody from `at` on; locks: orders that hold theirs."""
 
     entity: str
@@ -56,7 +56,7 @@ class Stock(msgspec.Struct, array_like=True, frozen=True, tag="s", order=True):
     locks: tuple[str, ...] = ()
 
 
-class Trust(msgspec.Struct, array_like=True, frozen=True, tag="t", order=True):
+class Trust(msgspec.Struct, array_like=True, frozen=True, tag="t", order=True, gc=False):
     """An entity for which rules are off from `at` to before `until`; users: only among these (keys), empty: for everybody."""
 
     entity: str
@@ -66,7 +66,7 @@ class Trust(msgspec.Struct, array_like=True, frozen=True, tag="t", order=True):
     users: tuple[str, ...] = ()
 
 
-class Rate(msgspec.Struct, array_like=True, frozen=True, tag="r", order=True):
+class Rate(msgspec.Struct, array_like=True, frozen=True, tag="r", order=True, gc=False):
     """The reference rate of a currency pair from `at` on: one unit of the first is `rate` of the second."""
 
     entity: str
@@ -74,7 +74,7 @@ class Rate(msgspec.Struct, array_like=True, frozen=True, tag="r", order=True):
     rate: float
 
 
-class Floor(msgspec.Struct, array_like=True, frozen=True, tag="p", order=True):
+class Floor(msgspec.Struct, array_like=True, frozen=True, tag="p", order=True, gc=False):
     """A campaign's lowest allowed price of a SKU (minor units) from `at` to before `until`."""
 
     entity: str
@@ -87,7 +87,7 @@ Update = Stock | Trust | Rate | Floor
 """Reference data: what is known about an entity, as of a time."""
 
 
-class FactBatch(msgspec.Struct, array_like=True):
+class FactBatch(msgspec.Struct, array_like=True, gc=False):
     """What one normaliser sends to one partition of entities at once.
 
     source: its partition. progress: the latest received_at (ms) that it has seen. idle: it has nothing left to read.
@@ -99,14 +99,14 @@ class FactBatch(msgspec.Struct, array_like=True):
     items: list[Fact | Stock | Trust | Rate | Floor]
 
 
-class Finding(msgspec.Struct, array_like=True, frozen=True):
+class Finding(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A rule that fired: its evidence, and when (ms) the record came that completed it."""
 
     evidence: dict[str, Any]
     found: int
 
 
-class Answer(msgspec.Struct, array_like=True, frozen=True, tag="a"):
+class Answer(msgspec.Struct, array_like=True, frozen=True, tag="a", gc=False):
     """What one entity says of one order: what fired, what could not be judged, what a trust switches off.
 
     version: the fact's that it answers. position: grows with each answer of the entity's partition; of two, the later counts.
@@ -123,7 +123,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, tag="a"):
     merge: tuple[str, ...] = ()
 
 
-class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d"):
+class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d", gc=False):
     """An order on its way to its verdict: what it is, what it says by itself, and whose answers it waits for.
 
     version: grows with each change. expects: entity -> version of the fact that must be answered. findings: of rules on the
@@ -155,7 +155,7 @@ class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d"):
         return hashlib.sha256(msgspec.msgpack.encode(msgspec.structs.replace(self, version=0, normalised_at=0))).digest()[:12]
 
 
-class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o"):
+class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
     """What the world said of an order. at: ms UTC."""
 
     order: str

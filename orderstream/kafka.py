@@ -6,7 +6,8 @@ Law: what the command line says it did, the broker has acknowledged (acks=all). 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -36,22 +37,41 @@ def read_all(brokers: str, names: Iterable[str]) -> Iterator[Message]:
     return iter(asyncio.run(_read_all(brokers, list(names))))
 
 
-async def _read_all(brokers: str, names: list[str]) -> list[Message]:
+@asynccontextmanager
+async def _consumer(brokers: str) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await consumer.start()
     except (KafkaError, OSError) as error:
-        raise NoBroker(f"连不上 Kafka（{brokers}）· no Kafka answers at {brokers}") from error
+        await consumer.stop()
+        raise _silent(brokers) from error
     try:
-        there = await consumer._client.fetch_all_metadata()  # noqa: SLF001  nothing public tells a topic's partitions unsubscribed
-        counts = {name: there.partitions_for_topic(name) or set() for name in names}
-        missing = [name for name in names if not counts[name]]
-        if missing:
-            raise TopicsUnfit(
-                f"缺少主题 {', '.join(missing)}，请执行 orderstream topics apply · topics are missing: orderstream topics apply"
-            )
-        parts = [TopicPartition(name, p) for name in names for p in sorted(counts[name])]
-        consumer.assign(parts)
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+def _silent(brokers: str) -> NoBroker:
+    return NoBroker(f"连不上 Kafka（{brokers}）· no Kafka answers at {brokers}")
+
+
+async def _parts(consumer: AIOKafkaConsumer, names: list[str]) -> list[TopicPartition]:
+    """Every partition of these topics, assigned."""
+    there = await consumer._client.fetch_all_metadata()  # noqa: SLF001  nothing public tells a topic's partitions unsubscribed
+    counts = {name: there.partitions_for_topic(name) or set() for name in names}
+    missing = [name for name in names if not counts[name]]
+    if missing:
+        raise TopicsUnfit(
+            f"缺少主题 {', '.join(missing)}，请执行 orderstream topics apply · topics are missing: orderstream topics apply"
+        )
+    parts = [TopicPartition(name, p) for name in names for p in sorted(counts[name])]
+    consumer.assign(parts)
+    return parts
+
+
+async def _read_all(brokers: str, names: list[str]) -> list[Message]:
+    async with _consumer(brokers) as consumer:
+        parts = await _parts(consumer, names)
         await consumer.seek_to_beginning(*parts)
         ends = await consumer.end_offsets(parts)
         out: list[Message] = []
@@ -65,8 +85,16 @@ async def _read_all(brokers: str, names: list[str]) -> list[Message]:
                 ]
             left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
         return out
-    finally:
-        await consumer.stop()
+
+
+def count(brokers: str, name: str) -> int:
+    """How many records a topic has ever got, over all partitions. Raises NoBroker, TopicsUnfit."""
+    return asyncio.run(_count(brokers, name))
+
+
+async def _count(brokers: str, name: str) -> int:
+    async with _consumer(brokers) as consumer:
+        return sum((await consumer.end_offsets(await _parts(consumer, [name]))).values())
 
 
 def send_all(brokers: str, records: Iterable[tuple[str, bytes, bytes]]) -> int:
@@ -81,7 +109,8 @@ async def _send_all(brokers: str, records: list[tuple[str, bytes, bytes]]) -> in
     try:
         await producer.start()
     except (KafkaError, OSError) as error:
-        raise NoBroker(f"连不上 Kafka（{brokers}）· no Kafka answers at {brokers}") from error
+        await producer.stop()
+        raise _silent(brokers) from error
     try:
         futures = [await producer.send(topic, value, key=key) for topic, key, value in records]
         await asyncio.gather(*futures)

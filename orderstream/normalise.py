@@ -397,7 +397,10 @@ class Reading:
     def context(self) -> cel.Context:
         """What CEL reads as `order` and `data`."""
         if self._map is None:
-            self._map = self._order_map()
+            fields = self.pack.order_fields
+            whole = self._order_map()
+            # handing over what no rule reads would cost more than judging
+            self._map = whole if fields is None else {k: v for k, v in whole.items() if k in fields}
         return self.pack.reading(order=self._map)
 
     def _order_map(self) -> dict[str, Any]:

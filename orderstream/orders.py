@@ -18,7 +18,7 @@ WITHDRAWN: frozenset[str] = frozenset({"cancelled", "refunded"})
 CHANNELS: tuple[str, ...] = ("taobao", "jd", "douyin", "wechat", "youzan", "shopify", "api")
 
 
-class Raw(msgspec.Struct, frozen=True):
+class Raw(msgspec.Struct, frozen=True, gc=False):
     """What a channel sent, bytes untouched, in its envelope.
 
     received_at: ms UTC, when intake had the whole body. headers: lower-case names, only those that a parser needs.
@@ -34,14 +34,14 @@ class Raw(msgspec.Struct, frozen=True):
     detail: bytes | None = None
 
 
-class Discount(msgspec.Struct, frozen=True, omit_defaults=True):
+class Discount(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A deduction from the whole order; amount in minor units. kind "coupon" is the one that rules ask for."""
 
     kind: str
     amount: int
 
 
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+class Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One article of an order. price, list_price: minor units a piece; discount: this line's own share in all, minor units.
 
     code is the channel's name for the article, None where it names none; sku is ours, set by the catalogue.
@@ -61,7 +61,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     sku: str | None = None
 
 
-class Buyer(msgspec.Struct, frozen=True, omit_defaults=True):
+class Buyer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Who ordered, as far as the channel tells. registered_at: ms UTC."""
 
     id: str | None = None
@@ -72,14 +72,14 @@ class Buyer(msgspec.Struct, frozen=True, omit_defaults=True):
     email: str | None = None
 
 
-class Payment(msgspec.Struct, frozen=True, omit_defaults=True):
+class Payment(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The payment account (not the transaction) and its method."""
 
     id: str | None = None
     method: str | None = None
 
 
-class Address(msgspec.Struct, frozen=True, omit_defaults=True):
+class Address(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where to ship, and to whom. lat, lon: degrees WGS84, both or none."""
 
     name: str | None = None
@@ -94,14 +94,14 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True):
     lon: float | None = None
 
 
-class Customs(msgspec.Struct, frozen=True, omit_defaults=True):
+class Customs(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Papers of a cross-border order. hs_codes: line id -> HS code as stated."""
 
     hs_codes: dict[str, str] = {}
     declaration: str | None = None
 
 
-class Conversion(msgspec.Struct, frozen=True):
+class Conversion(msgspec.Struct, frozen=True, gc=False):
     """One amount in two currencies, as the channel states it: `amount` of `currency` were charged as `to_amount` of `to`."""
 
     currency: str
@@ -110,7 +110,7 @@ class Conversion(msgspec.Struct, frozen=True):
     to_amount: int
 
 
-class Unit(msgspec.Struct, frozen=True, omit_defaults=True):
+class Unit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A fulfilment unit: pieces of our SKUs that leave together. kind: own, presale, bonded or gift (with its main)."""
 
     kind: Literal["own", "presale", "bonded", "gift"]
@@ -119,7 +119,7 @@ class Unit(msgspec.Struct, frozen=True, omit_defaults=True):
     with_lines: tuple[str, ...] = ()
 
 
-class Order(msgspec.Struct, frozen=True, omit_defaults=True):
+class Order(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One order at one revision. order_id is `channel:shop:number`.
 
     created_at, updated_at, ship_by: ms UTC. total: minor units, what the buyer pays for the order.
@@ -151,7 +151,7 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the parser noticed and kept: `amounts-differ`, `ip-invalid`, …"""
 
 
-class Refund(msgspec.Struct, frozen=True):
+class Refund(msgspec.Struct, frozen=True, gc=False):
     """An event of its own beside the order's revisions: money went back. amount: minor units; at: ms UTC."""
 
     order_id: str
@@ -161,13 +161,13 @@ class Refund(msgspec.Struct, frozen=True):
     at: int
 
 
-class Skip(msgspec.Struct, frozen=True):
+class Skip(msgspec.Struct, frozen=True, gc=False):
     """A genuine message that asks for nothing: a test ping, a topic that we do not follow. reason is a sentence."""
 
     reason: str
 
 
-class Rejected(msgspec.Struct, frozen=True):
+class Rejected(msgspec.Struct, frozen=True, gc=False):
     """A record that cannot be one order. code: short and stable; reason: a sentence; field: where, as a path."""
 
     order_id: str

@@ -19,7 +19,7 @@ from orderstream.rules.pack import Judge, Pack
 Decision = Literal["released", "review", "frozen", "pending", "withdrawn", "rejected"]
 
 
-class Signal(msgspec.Struct, frozen=True):
+class Signal(msgspec.Struct, frozen=True, gc=False):
     """One rule's finding about one order, as it stands in a verdict."""
 
     rule: str
@@ -27,7 +27,7 @@ class Signal(msgspec.Struct, frozen=True):
     evidence: dict[str, Any]
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A final verdict as one line: what a backtest writes, and what two runs are compared by."""
 
     order_id: str
@@ -44,7 +44,7 @@ class Line(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self)
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """A line and what explains it. rules: id -> state and evidence; merge: other orders to the same receiver."""
 
     line: Line

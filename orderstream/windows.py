@@ -28,6 +28,7 @@ EARTH_KM = 6371.0088
 """Mean radius of the Earth, km (IUGG)."""
 
 _NOTHING: dict[str, Any] = {}
+_NONE: list[Any] = []
 
 Packs = Callable[[str], Pack]
 """The compiled pack of a version."""
@@ -391,7 +392,7 @@ class Entity:
             fact={
                 "quantity": fact.quantity,
                 "deals": [{"line": d.line, "deal": d.deal, "base": d.base} for d in fact.deals],
-                "conversions": [{"implied": c} for c in fact.conversions],
+                "conversions": [{"implied": c} for c in fact.conversions] if fact.conversions else _NONE,
             },
             stock={"available": stock.available, "locked": fact.order in stock.locks} if stock else _NOTHING,
             floor={"price": min(floors)} if floors else _NOTHING,

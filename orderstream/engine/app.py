@@ -119,6 +119,8 @@ class Engine:
                 await lane.take(tp, [Record(r.topic, r.partition, r.offset, r.key, r.value, r.headers, r.timestamp) for r in raw])
                 if fetched.epoch == self.epoch:
                     consumer.took(tp)
+                # a backlog's fetch is seconds of work: answers of the broker are read between its parts, or they time out
+                await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 - a bug in a state, or a send that was refused at once
             self.fail(error)
 

@@ -29,6 +29,8 @@ DAY_WINDOW = "day"
 
 
 _T = TypeVar("_T")
+_ORDER_FIELD = re.compile(r"\border\.(\w+)")
+_WHOLE_ORDER = re.compile(r"\border\b(?!\.)")
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
@@ -126,6 +128,7 @@ class Pack:
         except ValueError as error:
             raise PackError(f"policy.yaml: {error}") from error
         self._context: cel.Context | None = None
+        self._handed: dict[str, Any] = {}
         self.judges: dict[str, Judge] = {}
         for rule in self.rules.values():
             _check(rule)
@@ -172,8 +175,18 @@ class Pack:
         if self._context is None:
             self._context = cel.Context({"data": self.policy.data})
         for name, value in variables.items():
-            self._context.add_variable(name, value)
+            if self._handed.get(name) is not value:
+                self._context.add_variable(name, value)
+                self._handed[name] = value
         return self._context
+
+    @cached_property
+    def order_fields(self) -> frozenset[str] | None:
+        """The fields of `order` that any expression reads; None where that can't be told from its text."""
+        sources = [s for j in self.judges.values() for n in j.programs if (s := getattr(j.rule, n)) is not None]
+        if any(_WHOLE_ORDER.search(s) for s in sources):
+            return None
+        return frozenset(name for s in sources for name in _ORDER_FIELD.findall(s))
 
     @cached_property
     def keep(self) -> dict[str, int]:
