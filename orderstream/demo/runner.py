@@ -32,7 +32,7 @@ from orderstream.demo.processes import Child, Processes, terminable, undisturbed
 from orderstream.demo.shops import Shops
 from orderstream.demo.tally import Summary, Tally
 from orderstream.demo.view import View, conclude
-from orderstream.errors import RunFailed
+from orderstream.errors import BadFile, RunFailed
 from orderstream.rules import pack as packs
 from orderstream.settings import PREFIX, Settings, data_file
 from orderstream.simulators import Scenario, make, write_catalogue
@@ -52,6 +52,9 @@ def run(settings: Settings, *, orders: int = 3_000, rate: float = 50.0, report: 
     Raises RunFailed (exit code 13) where orders were lost, another UserError where the surroundings are missing, and
     KeyboardInterrupt on Ctrl-C or SIGTERM: in every case after it has ended what it started.
     """
+    if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):
+        # told before the run, not after it
+        raise BadFile(f"报告写不到 {report} · the report cannot be written to {report}")
     console = Console()
     home = Path(tempfile.mkdtemp(prefix="orderstream-demo-"))
     demo = _Demo(settings, console, home, workers)

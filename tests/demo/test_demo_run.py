@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from orderstream import topics
+from orderstream.demo import run
 from orderstream.demo.processes import Processes
 from orderstream.demo.shops import Shops
-from orderstream.errors import RunFailed
+from orderstream.errors import BadFile, RunFailed
 from orderstream.settings import Settings
 from orderstream.simulators import Delivery, make
 
@@ -187,6 +188,12 @@ async def test_shops_retry_what_may_pass_and_count_what_was_taken(status, acknow
         await shops.send(scenario)
     assert (len(taken), len(shops.refused)) == (acknowledged, refused)
     assert len({d.order_id for d in taken}) == acknowledged
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_run(tmp_path):
+    """A missing folder is one sentence at the start, not the end of two minutes."""
+    with pytest.raises(BadFile, match="report"):
+        run(Settings.load(), orders=1, rate=1, report=tmp_path / "missing" / "report.json")
 
 
 def test_shared_and_own_names_do_not_meet():
