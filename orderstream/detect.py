@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 
 from orderstream import times
-from orderstream.facts import Answer, Fact, FactBatch
+from orderstream.facts import Answer, Fact, FactBatch, Update
 from orderstream.rules.pack import Pack
 from orderstream.windows import Entity, Entry, Packs
 
@@ -43,25 +43,34 @@ class Detector:
         self._position += len(self._take(batch))
 
     def _take(self, batch: FactBatch) -> list[tuple[Entity, Entry]]:
-        answers: dict[tuple[str, str], tuple[Entity, Entry]] = {}
+        facts: dict[str, list[Fact]] = {}
+        news: list[Update] = []
         for item in batch.items:
-            entity = self._entities.get(item.entity)
-            if entity is None:
-                entity = self._entities[item.entity] = Entity(item.entity, self._zone)
             if isinstance(item, Fact):
                 self._meet(item.pack)
-                before = len(entity.entries)
-                concerned = entity.apply(item, self._packs)
-                self.entries += len(entity.entries) - before
-                self._schedule(entity, item.at)
-                if item.gone:
-                    answers.pop((item.order, item.entity), None)
+                facts.setdefault(item.entity, []).append(item)
             else:
-                concerned = entity.learn(item, self._packs)
-            for entry in concerned:
-                answers[entry.fact.order, item.entity] = (entity, entry)
+                news.append(item)
+        answers: dict[tuple[str, str], tuple[Entity, Entry]] = {}
+        for name, said in facts.items():
+            entity = self._entity(name)
+            before = len(entity.entries)
+            concerned = entity.apply(said, self._packs)
+            self.entries += len(entity.entries) - before
+            self._schedule(entity, min(fact.at for fact in said))
+            answers.update(((entry.fact.order, name), (entity, entry)) for entry in concerned)
+        for update in news:
+            entity = self._entity(update.entity)
+            concerned = entity.learn(update, self._packs)
+            answers.update(((entry.fact.order, update.entity), (entity, entry)) for entry in concerned)
         self._advance(batch)
         return list(answers.values())
+
+    def _entity(self, name: str) -> Entity:
+        entity = self._entities.get(name)
+        if entity is None:
+            entity = self._entities[name] = Entity(name, self._zone)
+        return entity
 
     def _meet(self, version: str) -> None:
         """Learns how long each kind of entity must keep an order for a pack version."""
@@ -74,7 +83,8 @@ class Detector:
             self._keep[kind] = max(self._keep.get(kind, 0), span + pack.horizon + 2 * pack.lateness)
 
     def _schedule(self, entity: Entity, at: int) -> None:
-        if len(entity.entries) + len(entity.asking) + len(entity.gone) == 1:
+        if not entity.scheduled:
+            entity.scheduled = True
             heapq.heappush(self._due, (at + self._keep[entity.kind] + times.HOUR, entity.name))
 
     def _advance(self, batch: FactBatch) -> None:
@@ -94,5 +104,7 @@ class Detector:
             oldest = entity.oldest()
             if oldest is not None:
                 heapq.heappush(self._due, (oldest + self._keep[entity.kind] + times.HOUR, name))
-            elif entity.empty:
-                del self._entities[name]
+            else:
+                entity.scheduled = False
+                if entity.empty:
+                    del self._entities[name]

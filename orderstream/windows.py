@@ -27,6 +27,9 @@ EVIDENCE_ORDERS = 20
 EARTH_KM = 6371.0088
 """Mean radius of the Earth, km (IUGG)."""
 
+_LAST = "\U0010ffff"
+"""Sorts after every order id."""
+
 _NOTHING: dict[str, Any] = {}
 _NONE: list[Any] = []
 
@@ -60,18 +63,20 @@ class Fire:
 class Entry:
     """One order in an entity: its fact, and what has been judged of it so far."""
 
-    __slots__ = ("answer", "fact", "findings", "fires", "marks", "missing", "skus")
+    __slots__ = ("fact", "findings", "fires", "judged", "marks", "missing", "profiles", "skus")
 
     def __init__(self, fact: Fact) -> None:
         self.fact = fact
         self.skus = frozenset(fact.skus)
+        self.judged = False
         self.findings: dict[str, Finding] = {}
-        self.missing: tuple[str, ...] = ()
+        self.missing: frozenset[str] = frozenset()
+        self.profiles: dict[str, bool | None] = {}
+        """Rule -> whether its profile's condition holds: no other order has a part in that."""
         self.fires: dict[str, Fire] = {}
         """Rules that mark all, and whose window ending here fires."""
         self.marks: dict[str, tuple[Entry, Fire, bool]] = {}
         """Rule -> the earliest window that marks this order, and whether that was found within the horizon."""
-        self.answer: Answer | None = None
 
 
 class Entity:
@@ -82,12 +87,14 @@ class Entity:
         "by_order",
         "cumulated",
         "entries",
+        "firing",
         "floors",
         "gone",
         "keys",
         "kind",
         "name",
         "rates",
+        "scheduled",
         "span",
         "stocks",
         "trusts",
@@ -98,6 +105,8 @@ class Entity:
         self.name = name
         self.kind = name.partition(":")[0]
         self.zone = zone
+        self.scheduled = False
+        """Whether the detector will look here when the oldest order is due to be forgotten."""
         self.span = 0
         """The longest window (ms) of any rule that has judged here."""
         self.keys: list[tuple[int, str]] = []
@@ -112,42 +121,61 @@ class Entity:
         self.floors: list[Floor] = []
         self.trusts: list[Trust] = []
         self.cumulated: dict[str, list[int]] = {}
+        self.firing: dict[str, int] = {}
+        """Rule that marks all -> how many windows fire."""
 
     # -- what changes it ---------------------------------------------------------------------------------------------
 
-    def apply(self, fact: Fact, packs: Packs) -> list[Entry]:
-        """Takes a fact in; the entries whose answer may be another now (all concerned ones, where the fact is a repeat)."""
-        old = self.by_order.get(fact.order) or self.asking.get(fact.order)
-        left = self.gone.get(fact.order)
-        if (old is not None and old.fact.version > fact.version) or (left is not None and left[0] > fact.version):
-            return []
-        if (old is not None and old.fact == fact) or (old is None and fact.gone and left == (fact.version, fact.at)):
-            # the same again: answers that a crash may have swallowed are given again
-            return self._concerned(fact.at)
+    def apply(self, facts: Iterable[Fact], packs: Packs) -> list[Entry]:
+        """Takes facts in; the entries whose answer is new or another now, and all that a repeated fact concerns.
+
+        Many facts at once cost little more than one: every window that they fall into is judged once, after all are in.
+        """
+        moved: list[int] = []
+        fresh: list[Entry] = []
+        left: list[Entry] = []
+        repeated: list[int] = []
+        for fact in facts:
+            old = self.by_order.get(fact.order) or self.asking.get(fact.order)
+            gone = self.gone.get(fact.order)
+            if (old is not None and old.fact.version > fact.version) or (gone is not None and gone[0] > fact.version):
+                continue
+            if (old is not None and old.fact == fact) or (old is None and fact.gone and gone == (fact.version, fact.at)):
+                repeated.append(fact.at)
+                continue
+            self.span = max(self.span, packs(fact.pack).kind(self.kind).span)
+            if old is not None:
+                self._remove(old)
+                left.append(old)
+                moved.append(old.fact.at)
+            if fact.gone:
+                self.gone[fact.order] = (fact.version, fact.at)
+                continue
+            self.gone.pop(fact.order, None)
+            entry = Entry(fact)
+            fresh.append(entry)
+            if fact.enters:
+                self._insert(entry)
+                moved.append(fact.at)
+            else:
+                self.asking[fact.order] = entry
         touched: dict[str, Entry] = {}
-        self.span = max(self.span, *(j.span for j in packs(fact.pack).by_kind.get(self.kind, ())), 0)
-        if old is not None:
-            self._remove(old)
-            self._rejudge(old.fact.at, packs, touched)
-            self._unmark(old, packs, touched)
-        if fact.gone:
-            self.gone[fact.order] = (fact.version, fact.at)
-            touched.pop(fact.order, None)
-            return list(touched.values())
-        self.gone.pop(fact.order, None)
-        entry = Entry(fact)
-        if fact.enters:
-            self._insert(entry)
-            self._rejudge(fact.at, packs, touched)
-        else:
-            self.asking[fact.order] = entry
-        if entry.fact.order not in touched:
-            self._judge_newest(entry, packs)
-        touched[fact.order] = entry
+        self._rejudge(sorted(set(moved)), packs, touched)
+        for entry in left:
+            self._unmark(entry, packs, touched)
+        for entry in fresh:
+            order = entry.fact.order
+            if self.asking.get(order) is entry:
+                self._judge(entry, packs, None, -1)
+            if entry is self.by_order.get(order) or entry is self.asking.get(order):
+                touched[order] = entry
+        for at in repeated:
+            # the same again: answers that a crash may have swallowed are given again
+            touched.update((e.fact.order, e) for e in self._concerned(at))
         return list(touched.values())
 
     def learn(self, update: Update, packs: Packs) -> list[Entry]:
-        """Takes reference data in; the entries that it is valid for, judged again."""
+        """Takes reference data in; the entries whose answer is another now, or all that it holds for where it is a repeat."""
         shelf: Any
         if isinstance(update, Stock):
             shelf = self.stocks
@@ -157,21 +185,25 @@ class Entity:
             shelf = self.floors
         else:
             shelf = self.trusts
+        again = update in shelf or isinstance(update, Trust)
         if update not in shelf:
             insort(shelf, update)
         until = update.until if isinstance(update, (Floor, Trust)) else _next(shelf, update.at)
-        touched: dict[str, Entry] = {}
         low = bisect_left(self.keys, (update.at, ""))
         high = len(self.keys) if until is None else bisect_left(self.keys, (until, ""))
-        for entry in self.entries[low:high]:
-            self._judge_newest(entry, packs)
-            touched[entry.fact.order] = entry
+        touched: dict[str, Entry] = {}
+        refired: dict[str, list[int]] = {}
+        for index in range(low, high):
+            entry = self.entries[index]
+            if self._judge(entry, packs, None, index) or again:
+                touched[entry.fact.order] = entry
             if isinstance(update, Trust):
-                self._rejudge(entry.fact.at, packs, touched, instant_only=True)
+                self._refire(entry, index, packs(entry.fact.pack).kind(self.kind).marking, refired)
+        self._remark(refired, packs, touched)
         for entry in self.asking.values():
             if update.at <= entry.fact.at and (until is None or entry.fact.at < until):
-                self._judge_newest(entry, packs)
-                touched[entry.fact.order] = entry
+                if self._judge(entry, packs, None, -1) or again:
+                    touched[entry.fact.order] = entry
         return list(touched.values())
 
     def expire(self, before: int) -> None:
@@ -180,6 +212,7 @@ class Entity:
         if cut:
             for entry in self.entries[:cut]:
                 del self.by_order[entry.fact.order]
+                self._unfire(entry)
             del self.keys[:cut], self.entries[:cut]
             self.cumulated.clear()
         for order in [o for o, e in self.asking.items() if e.fact.at < before]:
@@ -220,7 +253,12 @@ class Entity:
         index = bisect_left(self.keys, (entry.fact.at, entry.fact.order))
         del self.keys[index], self.entries[index]
         del self.by_order[entry.fact.order]
+        self._unfire(entry)
         self._forget_sums(index)
+
+    def _unfire(self, entry: Entry) -> None:
+        for rule in entry.fires:
+            self.firing[rule] -= 1
 
     def _forget_sums(self, index: int) -> None:
         for sums in self.cumulated.values():
@@ -228,95 +266,97 @@ class Entity:
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
-    def _judges(self, entry: Entry, packs: Packs) -> list[Judge]:
-        return packs(entry.fact.pack).by_kind.get(self.kind, [])
-
     def _concerned(self, at: int) -> list[Entry]:
         """Every entry whose answer an order at this time has a part in."""
-        low = bisect_right(self.keys, (at - self.span, "\U0010ffff"))
-        high = bisect_left(self.keys, (at + self.span, ""))
-        late = [e for e in self.asking.values() if e.fact.at == at]
-        return [*self.entries[low : max(high, bisect_left(self.keys, (at + 1, "")))], *late]
+        low = bisect_right(self.keys, (at - self.span, _LAST))
+        high = bisect_left(self.keys, (at + max(self.span, 1), ""))
+        return [*self.entries[low:high], *(e for e in self.asking.values() if e.fact.at == at)]
 
-    def _rejudge(self, at: int, packs: Packs, touched: dict[str, Entry], *, instant_only: bool = False) -> None:
-        """Judges again every window that an order at this time falls into; adds the entries that it concerns to `touched`."""
-        start = bisect_left(self.keys, (at, ""))
-        changed: dict[str, list[int]] = {}
-        for index in range(start, len(self.entries)):
+    def _rejudge(self, moved: list[int], packs: Packs, touched: dict[str, Entry]) -> None:
+        """Judges again every window into which an order came, or out of which one went, at these times (sorted)."""
+        if not moved:
+            return
+        refired: dict[str, list[int]] = {}
+        fresh: list[Entry] = []
+        index = bisect_left(self.keys, (moved[0], ""))
+        while index < len(self.entries):
             anchor = self.entries[index]
-            later = anchor.fact.at - at
-            if instant_only and later:
-                break
-            near = False
-            for judge in self._judges(anchor, packs):
-                if not judge.span or not (
-                    at >= times.day_start(anchor.fact.at, self.zone) if judge.by_day else later < judge.span
-                ):
-                    continue
-                near = True
-                if judge.marks_all:
-                    fire = self._fire(judge, anchor, index)
-                    if fire != anchor.fires.get(judge.id):
-                        if fire is None:
-                            del anchor.fires[judge.id]
-                        else:
-                            anchor.fires[judge.id] = fire
-                        changed.setdefault(judge.id, []).append(index)
-            if not near and later:
-                # spans differ by rule: only past the longest is nothing more concerned
-                if later >= self.span:
+            at = anchor.fact.at
+            place = bisect_right(moved, at)
+            last = moved[place - 1]
+            if at - last >= max(self.span, 1):
+                # no change within the longest window before this order: on to the next change
+                if place == len(moved):
                     break
+                index = bisect_left(self.keys, (moved[place], ""))
                 continue
-            self._judge_newest(anchor, packs)
-            touched[anchor.fact.order] = anchor
-        for rule, indices in changed.items():
-            self._remark(rule, indices, packs, touched)
-        self._remark_around(at, packs, touched)
+            judges = packs(anchor.fact.pack).kind(self.kind)
+            if judges.marking:
+                self._refire(anchor, index, [j for j in judges.marking if self._reaches(j, last, at)], refired)
+            if not anchor.judged:
+                fresh.append(anchor)
+                self._judge(anchor, packs, None, index)
+                touched[anchor.fact.order] = anchor
+            elif judges.windowed:
+                near = [j for j in judges.windowed if self._reaches(j, last, at)]
+                if near and self._judge(anchor, packs, near, index):
+                    touched[anchor.fact.order] = anchor
+            index += 1
+        self._remark(refired, packs, touched)
+        for entry in fresh:
+            # a newcomer may fall into windows that fired before it came
+            for judge in packs(entry.fact.pack).kind(self.kind).marking:
+                if judge.id not in refired:
+                    self._mark(judge.id, entry, packs)
+
+    def _reaches(self, judge: Judge, back: int, at: int) -> bool:
+        """Whether the window of an order at `at` reaches back to a time."""
+        return back >= times.day_start(at, self.zone) if judge.by_day else at - back < judge.span
+
+    def _refire(self, anchor: Entry, index: int, judges: Iterable[Judge], refired: dict[str, list[int]]) -> None:
+        """Looks again whether the windows that end at this order fire; notes its index by rule where that changed."""
+        for judge in judges:
+            fire = self._fire(judge, anchor, index)
+            before = anchor.fires.get(judge.id)
+            if fire == before:
+                continue
+            if fire is None:
+                del anchor.fires[judge.id]
+            else:
+                anchor.fires[judge.id] = fire
+            self.firing[judge.id] = self.firing.get(judge.id, 0) + (before is None) - (fire is None)
+            refired.setdefault(judge.id, []).append(index)
 
     def _unmark(self, left: Entry, packs: Packs, touched: dict[str, Entry]) -> None:
         """Marks made by the window of an order that has left are looked for elsewhere."""
         for rule in left.fires:
-            low = bisect_right(self.keys, (left.fact.at - self.span, "\U0010ffff"))
+            low = bisect_right(self.keys, (left.fact.at - self.span, _LAST))
             for entry in self.entries[low : bisect_left(self.keys, (left.fact.at + 1, ""))]:
                 mark = entry.marks.get(rule)
                 if mark is not None and mark[0] is left:
                     self._mark(rule, entry, packs)
                     touched[entry.fact.order] = entry
 
-    def _remark(self, rule: str, indices: list[int], packs: Packs, touched: dict[str, Entry]) -> None:
+    def _remark(self, refired: dict[str, list[int]], packs: Packs, touched: dict[str, Entry]) -> None:
         """Finds again, for every member of windows that changed, the earliest window that marks it."""
-        span = max(packs(self.entries[i].fact.pack).judges[rule].span for i in indices)
-        first = self.entries[indices[0]].fact.at
-        last = self.entries[indices[-1]].fact.at
-        low = bisect_right(self.keys, (first - span, "\U0010ffff"))
-        high = bisect_left(self.keys, (last + 1, ""))
-        appended = len(indices) == 1 and indices[0] == len(self.entries) - 1
-        for entry in self.entries[low:high]:
-            before = entry.marks.get(rule)
-            if appended and before is not None and before[2] and rule in before[0].fires:
-                # an earlier window marks it already: a window that ends later changes nothing
-                continue
-            self._mark(rule, entry, packs)
-            if entry.marks.get(rule) != before:
-                touched[entry.fact.order] = entry
-
-    def _remark_around(self, at: int, packs: Packs, touched: dict[str, Entry]) -> None:
-        """A newcomer may fall into windows that fired before it came, and a leaver's mark must go."""
-        low = bisect_left(self.keys, (at, ""))
-        high = bisect_left(self.keys, (at + 1, ""))
-        for entry in self.entries[low:high]:
-            for judge in self._judges(entry, packs):
-                if judge.marks_all:
-                    before = entry.marks.get(judge.id)
-                    self._mark(judge.id, entry, packs)
-                    if entry.marks.get(judge.id) != before:
-                        touched[entry.fact.order] = entry
+        for rule, indices in refired.items():
+            first = self.keys[indices[0]]
+            last = self.keys[indices[-1]]
+            low = bisect_right(self.keys, (first[0] - self.span, _LAST))
+            for entry in self.entries[low : bisect_left(self.keys, (last[0] + 1, ""))]:
+                before = entry.marks.get(rule)
+                if before is not None and before[2] and (before[0].fact.at, before[0].fact.order) < first:
+                    # an earlier window, which has not changed, marks it already
+                    continue
+                self._mark(rule, entry, packs)
+                if entry.marks.get(rule) != before:
+                    touched[entry.fact.order] = entry
 
     def _mark(self, rule: str, entry: Entry, packs: Packs) -> None:
         """Sets the earliest firing window that has this entry for a member; one found within the horizon goes first."""
         pack = packs(entry.fact.pack)
         entry.marks.pop(rule, None)
-        if rule in entry.fact.out or rule not in pack.judges:
+        if not self.firing.get(rule) or rule in entry.fact.out or rule not in pack.judges:
             return
         for index in range(bisect_left(self.keys, (entry.fact.at, "")), len(self.entries)):
             anchor = self.entries[index]
@@ -337,44 +377,54 @@ class Entity:
             if in_time:
                 return
 
-    def _judge_newest(self, entry: Entry, packs: Packs) -> None:
-        """Judges what concerns this order alone: rules that mark the newest, and profiles."""
-        findings: dict[str, Finding] = {}
-        missing: list[str] = []
-        index = bisect_left(self.keys, (entry.fact.at, entry.fact.order)) if entry.fact.enters else -1
+    def _judge(self, entry: Entry, packs: Packs, only: list[Judge] | None, index: int) -> bool:
+        """Judges what concerns this order alone: profiles, and rules that mark the newest; whether anything changed.
+
+        only: just these windows, the order itself and the profile being what they were. index: its place, -1 for a late order.
+        """
+        fact = entry.fact
+        pack = packs(fact.pack)
+        if only is None:
+            judges = pack.kind(self.kind).newest
+            findings: dict[str, Finding] = {}
+            missing: set[str] = set()
+            entry.profiles = {}
+        else:
+            judges = only
+            findings = {rule: f for rule, f in entry.findings.items() if not any(j.id == rule for j in only)}
+            missing = {rule for rule in entry.missing if not any(j.id == rule for j in only)}
         context: cel.Context | None = None
-        for judge in self._judges(entry, packs):
-            if judge.marks_all or judge.id in entry.fact.out:
+        for judge in judges:
+            if judge.id in fact.out:
                 continue
-            rule = judge.rule
-            measure = rule.measure
-            stocked = "stock" in rule.needs or (measure is not None and measure.sum == "units")
-            if stocked and entry.fact.quantity <= 0:
+            measure = judge.rule.measure
+            if judge.of_pieces and fact.quantity <= 0:
                 continue
-            if self._lacks(judge, entry) or (judge.windowed and not entry.fact.enters):
-                missing.append(judge.id)
+            if self._lacks(judge, entry) or (judge.windowed and not fact.enters):
+                missing.add(judge.id)
                 continue
             if "profile" in judge.programs:
-                if context is None:
-                    context = self._context(entry, packs(entry.fact.pack))
-                holds = judge.test("profile", context)
+                if only is None:
+                    context = context or self._context(entry, pack)
+                    entry.profiles[judge.id] = judge.test("profile", context)
+                holds = entry.profiles[judge.id]
                 if holds is None:
-                    missing.append(judge.id)
+                    missing.add(judge.id)
                 if not holds:
                     continue
-            elif measure is None:
-                continue
             fire: Fire | None = None
             if measure is not None:
-                if measure.nearest is not None:
-                    fire = self._nearest(judge, entry, index, missing)
-                else:
-                    fire = self._fire(judge, entry, index)
+                fire = self._nearest(judge, entry, index, missing) if measure.nearest else self._fire(judge, entry, index)
                 if fire is None:
                     continue
+            if judge.explains:
+                context = context or self._context(entry, pack)
             findings[judge.id] = self._finding(judge, entry, fire, context)
+        changed = not entry.judged or findings != entry.findings or missing != entry.missing
+        entry.judged = True
         entry.findings = findings
-        entry.missing = tuple(missing)
+        entry.missing = frozenset(missing)
+        return changed
 
     def _lacks(self, judge: Judge, entry: Entry) -> bool:
         at = entry.fact.at
@@ -407,7 +457,7 @@ class Entity:
         evidence["orders"] = _others(fire, fact.order) if fire is not None else []
         value: Any = fire.value if fire is not None else None
         limit: Any = judge.limit
-        if context is not None:
+        if context is not None and judge.explains:
             if "value" in judge.programs:
                 value = judge.read("value", context)
             if "limit" in judge.programs:
@@ -484,7 +534,7 @@ class Entity:
             sums.append(total)
         return sums
 
-    def _nearest(self, judge: Judge, entry: Entry, index: int, missing: list[str]) -> Fire | None:
+    def _nearest(self, judge: Judge, entry: Entry, index: int, missing: set[str]) -> Fire | None:
         """Distance (km, one decimal) from the nearest of the buyer's other places in the window."""
         here = entry.fact.place
         measure = judge.rule.measure
@@ -492,7 +542,7 @@ class Entity:
         low, high = self._bounds(judge, entry.fact.at) if index >= 0 else (0, 0)
         others = [e for e in self.entries[low:high] if e is not entry and e.fact.place is not None]
         if here is None or len(others) < measure.members:
-            missing.append(judge.id)
+            missing.add(judge.id)
             return None
         if any(not t.users or entry.fact.user in t.users for t in self._trusts(judge.id, entry.fact.at)):
             return None
@@ -525,7 +575,7 @@ class Entity:
             evidence = {"by": self.kind, "orders": _others(fire, fact.order), "value": fire.value, "limit": judge.limit}
             findings[rule] = Finding(evidence, max(fact.since, fire.found))
         if not fact.enters:
-            missing += [j.id for j in self._judges(entry, packs) if j.marks_all]
+            missing += [j.id for j in packs(fact.pack).kind(self.kind).marking]
         waived = sorted(
             {
                 r

@@ -45,11 +45,12 @@ class Judge:
         "above",
         "at_least",
         "by_day",
+        "explains",
         "id",
         "kinds",
         "limit",
         "marks_all",
-        "members",
+        "of_pieces",
         "programs",
         "rule",
         "sharing",
@@ -73,6 +74,11 @@ class Judge:
             source = getattr(rule, name)
             if source is not None:
                 self.programs[name] = _compile(rule.id, name, source)
+
+        self.of_pieces = "stock" in rule.needs or (measure is not None and measure.sum == "units")
+        """Asked only about pieces on the shelf, not about a bundle as such."""
+        self.explains = bool(self.kinds) and not self.programs.keys().isdisjoint(("value", "limit", "detail"))
+        """Its evidence is read by expressions, not only measured."""
 
     @property
     def windowed(self) -> bool:
@@ -111,6 +117,18 @@ class Judge:
                     raise PackError(f"{self.id}.yaml: {name}: gives {result!r}, not true or false")
 
 
+class Judges:
+    """The rules that ask one kind of entity, by how they are judged. span: ms, the longest window."""
+
+    __slots__ = ("marking", "newest", "span", "windowed")
+
+    def __init__(self, judges: list[Judge]) -> None:
+        self.marking = [j for j in judges if j.marks_all]
+        self.newest = [j for j in judges if not j.marks_all]
+        self.windowed = [j for j in self.newest if j.windowed]
+        self.span = max((j.span for j in judges), default=0)
+
+
 class Pack:
     """A compiled pack. version: `<name>@<hash of the content>`; lateness, horizon, clock_ahead, merge_within: ms."""
 
@@ -129,6 +147,7 @@ class Pack:
             raise PackError(f"policy.yaml: {error}") from error
         self._context: cel.Context | None = None
         self._handed: dict[str, Any] = {}
+        self._kinds: dict[str, Judges] = {}
         self.judges: dict[str, Judge] = {}
         for rule in self.rules.values():
             _check(rule)
@@ -194,6 +213,13 @@ class Pack:
         spans = {kind: max((j.span for j in judges), default=0) for kind, judges in self.by_kind.items()}
         spans["receiver"] = self.merge_within
         return spans
+
+    def kind(self, kind: str) -> Judges:
+        """The rules that ask this kind of entity."""
+        judges = self._kinds.get(kind)
+        if judges is None:
+            judges = self._kinds[kind] = Judges(self.by_kind.get(kind, []))
+        return judges
 
     @property
     def kinds(self) -> frozenset[str]:
