@@ -394,12 +394,10 @@ def _configure(home: Path, port: int, controller: int) -> None:
 def _format(home: Path, lib: Path) -> None:
     java = _java()
     assert java is not None
-    # StorageTool wants the 16 bytes in URL-safe base64
-    name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     done = subprocess.run(
         [
             java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{lib}/*",
-            "kafka.tools.StorageTool", "format", "-t", name, "-c", str(home / "server.properties"),
+            "kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(home / "server.properties"),
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -407,6 +405,14 @@ def _format(home: Path, lib: Path) -> None:
         raise BrokerFailed(
             f"Kafka 数据目录无法格式化 · Kafka's data folder cannot be formatted: {(done.stderr or done.stdout)[-300:].strip()!r}"
         )
+
+
+def _cluster_id() -> str:
+    """16 random bytes in URL-safe base64, as StorageTool wants them; it takes one that begins with `-` for an option."""
+    while True:
+        name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not name.startswith("-"):
+            return name
 
 
 def _launch(home: Path, lib: Path, heap_mb: int) -> None:

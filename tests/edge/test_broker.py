@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,14 @@ def test_the_environment_s_broker_comes_first_and_is_not_ours(brokers: str, tmp_
     assert kafka.answers(brokers)
     with pytest.raises(NoBroker):
         kafka.find_or_start(Settings.load(brokers="127.0.0.1:1", state_dir=tmp_path))
+
+
+def test_a_cluster_id_is_never_taken_for_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id that begins with `-`, one in 64, is drawn again: the storage tool would refuse to format."""
+    drawn = iter([uuid.UUID(bytes=bytes([first]) + bytes(15)) for first in (0xF8, 0xFB, 0xFC)])
+    monkeypatch.setattr(kafka.uuid, "uuid4", lambda: next(drawn))
+
+    assert kafka._cluster_id() == "_AAAAAAAAAAAAAAAAAAAAA"
 
 
 def test_an_open_port_is_no_kafka() -> None:
