@@ -6,7 +6,7 @@ is an AmountError, never a rounded value; money that does not add up is seen, no
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 
 _TWO = (
     "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP "
@@ -28,6 +28,10 @@ MAX_MINOR = 10**14
 """A thousand billion yuan: past it an amount is a mistake, and sums would leave 63 bits."""
 
 
+_EXACT = Context(prec=40, traps=[Inexact])
+"""Arithmetic that refuses to round: the usual context keeps 28 digits and takes 1.00…001 for 1."""
+
+
 class AmountError(ValueError):
     """The text is no exact, finite, non-negative amount of this currency."""
 
@@ -47,9 +51,13 @@ def minor(amount: Decimal | str | int, currency: str) -> int:
         raise AmountError("is below zero")
     if value.adjusted() > 20:
         raise AmountError("is too large")
-    scaled = value.scaleb(EXPONENT[currency])
-    whole = int(scaled)
-    if whole != scaled:
+    try:
+        scaled = value.scaleb(EXPONENT[currency], _EXACT)
+        whole = int(scaled)
+        exact = whole == scaled
+    except Inexact:
+        exact = False
+    if not exact:
         raise AmountError(f"has more decimals than {currency} knows")
     if whole > MAX_MINOR:
         raise AmountError("is too large")
