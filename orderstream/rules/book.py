@@ -69,6 +69,68 @@ class PackBook:
         return list(self._activations)
 
 
+class _Era(msgspec.Struct):
+    """From one pack's publishing to the next: `base` was published, `version` is what disabling has made of it."""
+
+    base: str
+    version: str
+
+
+def bypassed(book: PackBook, now: int) -> bool:
+    """Whether a bypass is in force at `now` (ms UTC). A pack whose time has come since has ended it."""
+    past = _past(book, now)
+    return bool(past) and past[-1].cause == "bypass"
+
+
+def resumed(book: PackBook, now: int) -> Pack:
+    """The pack that was in force before the present bypass began. Raises NoPackError where none is in force at `now`."""
+    eras = _eras(book, now)
+    if not bypassed(book, now) or not eras:
+        raise NoPackError("no bypass is in force")
+    return book.pack(eras[-1].version)
+
+
+def before(book: PackBook, now: int) -> Pack:
+    """The pack to roll back to at `now` (ms UTC): the one in force before the present one was published, as it last was.
+
+    With its disabled rules still disabled, never a bypass, and never what disabling has made of the present one: that would
+    put back a rule that somebody took out. A rollback of a rollback goes further back; forward goes `publish`. A pack whose
+    time has not come counts for nothing. Raises NoPackError where there is none.
+    """
+    eras = _eras(book, now)
+    if len(eras) < 2:
+        raise NoPackError("there is no earlier pack to go back to")
+    return book.pack(eras[-2].version)
+
+
+def _past(book: PackBook, now: int) -> list[Activation]:
+    """The activations that have counted. The first pack counts before its time, so a switch may have come before it."""
+    known = book.activations
+    past = [a for a in known if a.at <= now]
+    if not any(a.cause == "publish" for a in past):
+        past[:0] = [a for a in known if a.cause == "publish"][:1]
+    return past
+
+
+def _eras(book: PackBook, now: int) -> list[_Era]:
+    """What has been published and not rolled back, oldest first; the last is the present one, whatever bypasses it."""
+    eras: list[_Era] = []
+    for activation in _past(book, now):
+        version = activation.version
+        if activation.cause == "bypass":
+            continue
+        if activation.cause == "disable" and eras:
+            eras[-1].version = version
+        elif activation.cause == "rollback" and (found := [i for i, e in enumerate(eras[:-1]) if e.version == version]):
+            del eras[found[-1] + 1 :]
+        elif not eras or version not in (eras[-1].base, eras[-1].version):
+            eras.append(_Era(version, version))
+        elif activation.cause == "publish":
+            # published again: all its rules are on, and it is no new pack to go back from
+            eras[-1].version = version
+    return eras
+
+
 def pack_record(pack: Pack) -> tuple[bytes, bytes]:
     """(key, value) of a pack on rules.packs."""
     return f"pack:{pack.version}".encode(), pack.encode()

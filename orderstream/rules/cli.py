@@ -8,8 +8,9 @@ from pathlib import Path
 
 from orderstream import kafka, topics
 from orderstream.errors import BadPack
+from orderstream.rules import book as books
 from orderstream.rules import examples
-from orderstream.rules.book import Activation, Cause, PackBook, activation_record, pack_record
+from orderstream.rules.book import Activation, Cause, NoPackError, PackBook, activation_record, pack_record
 from orderstream.rules.pack import Pack, PackError, load_all
 from orderstream.settings import Settings
 
@@ -48,31 +49,37 @@ def publish(settings: Settings, brokers: str, folder: Path, why: str | None = No
 
 
 def rollback(settings: Settings, brokers: str, why: str | None = None) -> Activation:
-    """Activates the pack that was in force before the present one, from now on. Raises BadPack where there is none."""
+    """Activates the pack before the present one (`books.before`), from now on. Raises BadPack where there is none."""
     book = kafka.read_packs(settings, brokers)
-    now = book.at(_now()) if book.activations else None
-    before = [a for a in book.activations if now is not None and a.at <= _now() and a.version != now.version]
-    if not before:
-        raise BadPack("没有更早的规则包可回退 · there is no earlier pack to go back to")
-    return _switch(settings, brokers, book.pack(before[-1].version), "rollback", why)
+    try:
+        pack = books.before(book, _now())
+    except NoPackError:
+        raise BadPack("没有更早的规则包可回退 · there is no earlier pack to go back to") from None
+    return _switch(settings, brokers, pack, "rollback", why)
 
 
 def disable(settings: Settings, brokers: str, rule: str, why: str | None = None) -> Activation:
-    """One rule to tag-only, from now on. Raises BadPack for a rule that is not there."""
+    """One rule to tag-only, from now on. Raises BadPack for a rule that is not there, and while a bypass is in force."""
     book = kafka.read_packs(settings, brokers)
+    if books.bypassed(book, _now()):
+        # it would disable it in the bypass, and be forgotten at the bypass's end
+        raise BadPack(
+            "旁路中所有规则都只打标，请先 bypass --off · in a bypass every rule is tag-only: end it first (bypass --off)"
+        )
     return _switch(settings, brokers, _without(_current(book), rule), "disable", why)
 
 
 def bypass(settings: Settings, brokers: str, *, on: bool, why: str | None = None) -> Activation:
-    """Every rule to tag-only (on), or back to the pack before that (off)."""
+    """Every rule to tag-only (on), or back to what was in force before that (off). Raises BadPack where no bypass is."""
     book = kafka.read_packs(settings, brokers)
     if on:
         pack = _current(book)
         return _switch(settings, brokers, _without(pack, *pack.rules), "bypass", why)
-    held = [a for a in book.activations if any(not r.tag_only for r in book.pack(a.version).rules.values())]
-    if not held:
-        raise BadPack("没有可恢复的规则包 · there is no pack to resume")
-    return _switch(settings, brokers, book.pack(held[-1].version), "resume", why)
+    try:
+        pack = books.resumed(book, _now())
+    except NoPackError:
+        raise BadPack("没有开启旁路 · no bypass is in force") from None
+    return _switch(settings, brokers, pack, "resume", why)
 
 
 def _current(book: PackBook) -> Pack:
