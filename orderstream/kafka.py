@@ -6,18 +6,40 @@ Law: what the command line says it did, the broker has acknowledged (acks=all). 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from orderstream import topics
 from orderstream.engine.partitioner import Partitioner
 from orderstream.errors import NoBroker, TopicsUnfit
 from orderstream.rules.book import PackBook, read_record
 from orderstream.settings import Settings
+
+
+class _NotYet(logging.Filter):
+    """Calls a coordinator that is not there yet a warning: a fresh broker says so once, and the client asks again by itself.
+
+    Whoever is on call reads the lines that say ERROR, and this one asks for nothing.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        asked = record.args if isinstance(record.args, tuple) else ()
+        if any(isinstance(error, GroupCoordinatorNotAvailableError) for error in asked) and record.levelno == logging.ERROR:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
+_not_yet = _NotYet()
+
+
+def calm() -> None:
+    """To be called by a process that reads in a group, once it has set up its logging."""
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_not_yet)
 
 
 class Message(NamedTuple):

@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 
 from orderstream import topics
 from orderstream.errors import INTERRUPTED, NoBroker, PortTaken, UserError
+from orderstream.kafka import calm
 from orderstream.metrics import Metrics, serve
 from orderstream.settings import Settings
 
@@ -187,6 +188,7 @@ async def _connected(settings: Settings, group: str) -> AsyncIterator[Any]:
 def main(work: Callable[[Settings, Metrics, asyncio.Event], Awaitable[None]]) -> int:
     """Run a consumer as a process: settings from the environment, metrics served, SIGTERM and Ctrl-C end it after its batch."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    calm()
 
     async def run() -> None:
         settings = Settings.load()
