@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agents import detect, normalise, route
@@ -19,7 +21,7 @@ from orderstream.metrics import Metrics, serve
 from orderstream.normalise import Books
 from orderstream.orders import CHANNELS
 from orderstream.rules import book as books
-from orderstream.rules.book import PackBook
+from orderstream.rules.book import NoPackError, PackBook
 from orderstream.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ class Knowledge:
         self.catalogue = Catalogue()
         self.book = PackBook()
         self._metrics = metrics
+        self._whole = False
+        self._shown: str | None = None
 
     def article(self, key: bytes | None, value: bytes | None, offset: int) -> None:
         """A record of catalog.skus. One that can't be read is passed over, loudly: the rest of the catalogue still counts."""
@@ -54,17 +58,34 @@ class Knowledge:
         if key is None or value is None:
             return
         books.read_record(self.book, key, value)
-        activations = self.book.activations
-        if not activations:
+        self.show()
+
+    def whole(self, held: int) -> None:
+        """All that was there has been read: from now on what is in force is worth telling."""
+        del held
+        self._whole = True
+        self.show()
+
+    def show(self) -> None:
+        """Tells which pack is in force now. Asked for at intervals too, as an activation comes due without a record."""
+        if not self._whole:
+            # amid the history an old bypass would be shouted about, and compaction leaves activations before their pack
             return
-        now = self.book.at(time.time_ns() // 1_000_000)
-        self._metrics.pack_in_force(now.version)
+        try:
+            now = self.book.at(time.time_ns() // 1_000_000)
+        except NoPackError:
+            return
+        if now.version == self._shown:
+            return
         off = sum(rule.tag_only for rule in now.rules.values())
-        self._metrics.disabled_rules.set(off)
         bypass = off == len(now.rules)
+        self._metrics.pack_in_force(now.version)
+        self._metrics.disabled_rules.set(off)
         self._metrics.bypass.set(bypass)
+        _log.info("规则包 %s 生效 · rule pack %s is in force, %d rules disabled", now.version, now.version, off)
         if bypass:
             _log.critical("旁路放行：所有订单仅打标并放行 · BYPASS: every order is tagged and released, nothing is held back")
+        self._shown = now.version
 
 
 def build(settings: Settings, brokers: str, metrics: Metrics, datadir: Path) -> EngineApp:
@@ -73,12 +94,19 @@ def build(settings: Settings, brokers: str, metrics: Metrics, datadir: Path) -> 
     names = Names(prefix)
     known = Knowledge(metrics)
     keys = Keys(settings.hash_key())
+    raw = [topics.raw(channel, prefix) for channel in CHANNELS]
+    normaliser = normalise.factory(partitions, names, Books(known.catalogue, known.book.at), keys, settings.currency, metrics)
+    hops = [
+        Hop("normalise", [*raw, names.stock, names.updates], normaliser),
+        Hop("detect", [names.facts], detect.factory(partitions, names, known.book.pack, settings.timezone, metrics)),
+        Hop("route", [names.dossiers, names.outcomes], route.factory(names, known.book.pack, metrics)),
+    ]
     app = make_app(
         settings.group,
         brokers,
         datadir,
         partitions,
-        watch=_watch(metrics),
+        watch=watch(metrics, known, {hop.name: hop.topics for hop in hops}),
         tuning=TUNING,
         replication=settings.replication,
     )
@@ -86,36 +114,48 @@ def build(settings: Settings, brokers: str, metrics: Metrics, datadir: Path) -> 
         Reference(topics.name("catalog.skus", prefix), known.article),
         Reference(topics.name("rules.packs", prefix), known.pack),
     ]
-    raw = [topics.raw(channel, prefix) for channel in CHANNELS]
-    normaliser = normalise.factory(partitions, names, Books(known.catalogue, known.book.at), keys, settings.currency, metrics)
-    attach(app, Hop("normalise", [*raw, names.stock, names.updates], normaliser))
-    attach(app, Hop("detect", [names.facts], detect.factory(partitions, names, known.book.pack, settings.timezone, metrics)))
-    attach(app, Hop("route", [names.dossiers, names.outcomes], route.factory(names, known.book.pack, metrics)))
+    for hop in hops:
+        attach(app, hop)
     return app
 
 
-def _watch(metrics: Metrics) -> Watch:
+def watch(metrics: Metrics, known: Knowledge, reads: Mapping[str, Sequence[str]]) -> Watch:
+    """What the engine tells, as metrics. reads: the topics of each hop."""
+    flying: dict[str, dict[int, int]] = defaultdict(dict)
+
     def batch(hop: str, topic: str, records: int, seconds: float) -> None:
         del topic, seconds
         metrics.batch_size.labels(hop).observe(records)
+
+    def in_flight(hop: str, partition: int, batches: int) -> None:
+        flying[hop][partition] = batches
+        metrics.inflight.labels(hop).set(sum(flying[hop].values()))
 
     def recovered(hop: str, partition: int, records: int, seconds: float) -> None:
         del partition
         metrics.recovered.labels(hop).inc(records)
         metrics.recovery_seconds.set(seconds)
 
+    def lost(hop: str, partition: int) -> None:
+        in_flight(hop, partition, 0)
+        metrics.partition_lost(hop, partition, reads[hop])
+
     return Watch(
         batch=batch,
-        in_flight=lambda hop, _, batches: metrics.inflight.labels(hop).set(batches),
+        in_flight=in_flight,
         lag=lambda topic, partition, records: metrics.lag.labels(topic, str(partition)).set(records),
         recovered=recovered,
         send_failed=lambda hop, _: metrics.failed_sends.labels(hop).inc(),
+        rebalanced=known.whole,
+        lost=lost,
+        tick=known.show,
     )
 
 
 def run_worker(settings: Settings, brokers: str) -> int:
     """Runs a worker in this process until SIGTERM; its exit code. Raises a UserError for what the user can mend."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    kafka.calm()
     if not kafka.read_packs(settings, brokers).activations:
         raise BadPack(
             "没有生效的规则包，请先执行 orderstream rules publish · no rule pack is active: orderstream rules publish DIR"

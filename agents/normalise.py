@@ -66,7 +66,7 @@ class NormaliseState:
             else:
                 rejection = self._order(record, now, facts, dossiers, changed)
             if rejection is not None:
-                self._metrics.rejected.labels(rejection.channel, rejection.code).inc()
+                self._metrics.reject(rejection.channel, rejection.code)
                 value = msgspec.json.encode(rejection)
                 sends.append(Send(self._names.rejected, value, rejection.order_id.encode(), public=True))
         self._told_idle = False

@@ -74,7 +74,7 @@ class RouteState:
         try:
             items: list[OrderItem] = [outcome(json.loads(record.value or b""))]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._metrics.rejected.labels("outcomes", "bad-outcome").inc()
+            self._metrics.reject("outcomes", "bad-outcome")
             items = []
         return items, wire.encode(items)
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 from wsgiref.simple_server import WSGIServer
 
@@ -37,6 +38,23 @@ BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Records. One at low load, hundreds on a backlog: the width of the batch is how the line answers to load."""
 
 
+class LastMinute:
+    """How often something happened in the last 60 s, to the second. Read by the thread that serves the scrape."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._slots: list[tuple[int, int]] = [(-60, 0)] * 60
+
+    def count(self) -> None:
+        second = int(self._clock())
+        at, count = self._slots[second % 60]
+        self._slots[second % 60] = (second, count + 1 if at == second else 1)
+
+    def __call__(self) -> float:
+        now = int(self._clock())
+        return float(sum(count for second, count in self._slots if now - 60 < second <= now))
+
+
 class Metrics:
     """The metrics of one process. Every process has all of them; those that it never touches stay at zero or absent."""
 
@@ -45,9 +63,13 @@ class Metrics:
         r = self.registry
 
         # -- what passes -----------------------------------------------------------------------------------------------
-        # hop: normalise, detect, route. Counts orders (for detect: facts' orders), repeats after a crash included.
+        # hop: normalise, route. Repeats after a crash included. Detect sees facts, several of an order: the next one.
         self.orders: Counter = Counter(
             "orderstream_orders_total", "各环节处理的订单 / orders handled by a hop", ["hop", "channel"], registry=r
+        )
+        # What detect answered. A few for each order: one an entity that it names.
+        self.facts: Counter = Counter(
+            "orderstream_facts_total", "判断的事实 / facts judged, of all orders' entities", ["channel"], registry=r
         )
         # verdict: released, review, frozen, pending, withdrawn, rejected. One a change of verdict, not one an order.
         self.verdicts: Counter = Counter(
@@ -62,7 +84,7 @@ class Metrics:
             ["rule"],
             registry=r,
         )
-        # cause: signals, cancelled, refunded, edited, outcome. An order that was released and no longer is.
+        # cause: signals, cancelled, refunded, outcome. An order that was released and no longer is.
         self.recalls: Counter = Counter("orderstream_recalls_total", "召回 / released orders recalled", ["cause"], registry=r)
         # Signals that came after the recall horizon or after shipping: tags and a notice, no recall.
         self.found_late: Counter = Counter(
@@ -72,11 +94,11 @@ class Metrics:
         self.late_orders: Counter = Counter(
             "orderstream_late_orders_total", "迟到订单 / orders too late for windows", ["channel"], registry=r
         )
-        # code: the short codes of Rejected; reasons and bytes are on orders.rejected.
+        # code: the short codes of Rejected; reasons and bytes are on orders.rejected. Counted by `reject`.
         self.rejected: Counter = Counter(
             "orderstream_rejected_total", "拒收记录 / records that are no order", ["channel", "code"], registry=r
         )
-        # Rejects of the last minute as the limit on dead letters sees them; at the limit the worker stops.
+        # The same over this worker's last 60 s, as of the scrape.
         self.rejects_per_minute: Gauge = Gauge(
             "orderstream_rejects_per_minute", "最近一分钟拒收数 / rejects in the last minute", registry=r
         )
@@ -92,7 +114,8 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=r,
         )
-        # normalise: received_at to normalised_at · detect: normalised_at to the facts' answer · route: that to decided_at.
+        # normalise: received_at to normalised_at · detect: from when Kafka had the facts to their answers, once a batch of facts ·
+        # route: normalised_at to decided_at, waiting for detect included.
         self.hop_latency: Histogram = Histogram(
             "orderstream_hop_latency_seconds", "各环节耗时 / time of one hop", ["hop"], buckets=LATENCY_BUCKETS, registry=r
         )
@@ -115,8 +138,10 @@ class Metrics:
         )
 
         # -- what is kept ----------------------------------------------------------------------------------------------
-        # entity: user, device, phone, ip, segment, payment, address, sku. Grows without bound only if expiry is broken.
-        self.window_entries: Gauge = Gauge("orderstream_window_entries", "窗口条目 / entries in windows", ["entity"], registry=r)
+        # Orders that the entities of a partition remember, one an entity. Grows without bound only if expiry is broken.
+        self.window_entries: Gauge = Gauge(
+            "orderstream_window_entries", "窗口条目 / entries in windows", ["partition"], registry=r
+        )
         # table: the tables of agents/. Counted while a worker recovers its partitions from the changelog.
         self.recovered: Counter = Counter(
             "orderstream_recovered_records_total", "恢复的记录 / changelog records recovered", ["table"], registry=r
@@ -153,18 +178,32 @@ class Metrics:
         # present from the first scrape: an alert on a series that does not exist yet stays silent
         self.bypass.set(0)
         self.disabled_rules.set(0)
-        self.rejects_per_minute.set(0)
+        self._last_minute = LastMinute()
+        self.rejects_per_minute.set_function(self._last_minute)
+
+    def reject(self, channel: str, code: str) -> None:
+        """Count a record that is no order (or no outcome)."""
+        self.rejected.labels(channel, code).inc()
+        self._last_minute.count()
 
     def pack_in_force(self, pack: str) -> None:
         """Show `name@version` as the pack in force, and no other: versions passed by leave no series behind."""
         self.pack_info.clear()
         self.pack_info.labels(pack).set(1)
 
-    def partition_lost(self, partition: int) -> None:
-        """Forget a partition's dossiers after a rebalance: another worker shows them now, and a frozen age would alert."""
-        for gauge in (self.pending_dossiers, self.oldest_dossier):
+    def partition_lost(self, hop: str, partition: int, topics: Iterable[str] = ()) -> None:
+        """Forget what a hop's partition showed once its state has gone: another worker shows it now, and a frozen age would alert.
+
+        topics: those that the hop reads.
+        """
+        shown: list[tuple[Gauge, tuple[str, ...]]] = [(self.lag, (topic, str(partition))) for topic in topics]
+        if hop == "detect":
+            shown.append((self.window_entries, (str(partition),)))
+        if hop == "route":
+            shown += [(gauge, (str(partition),)) for gauge in (self.pending_dossiers, self.oldest_dossier)]
+        for gauge, labels in shown:
             with contextlib.suppress(KeyError):  # never set: some versions of the client raise
-                gauge.remove(str(partition))
+                gauge.remove(*labels)
 
     def names(self) -> set[str]:
         """Every sample name that a scrape can contain; tests hold alerts and dashboards against it."""

@@ -147,7 +147,8 @@ class Engine:
         for (key, lane), finished in zip(lanes, clean, strict=True):
             if not finished:  # its memory is ahead of the log: only the log is true
                 lane.close()
-                self._lanes.pop(key, None)
+                if self._lanes.get(key) is lane:
+                    self._drop(key)
 
     async def restore(self, assignment: Iterable[TP]) -> None:
         """Bring the states of these partitions up to date and let their lanes live. May be cancelled and called again."""
@@ -165,7 +166,7 @@ class Engine:
             self._followers.append(asyncio.create_task(self._follow(reference)))
         wanted = self._held(set(assignment))
         for key in [key for key in self._lanes if key not in wanted]:
-            self._lanes.pop(key).close()
+            self._drop(key)
         wires = self._wires()
         remembering: list[tuple[str, int]] = []
         for key, hop in wanted.items():
@@ -198,8 +199,7 @@ class Engine:
                 lane.ready(lane.state, token, claim + 1)
                 continue
             if lane is not None:
-                lane.close()
-                del self._lanes[key]
+                self._drop(key)
             fresh = self._lane(hop, key[1], wires)
             rebuild[TopicPartition(topic, key[1])] = (fresh, hop.state_factory(key[1]), token, claim)
         if rebuild:
@@ -246,6 +246,10 @@ class Engine:
             held.update(((hop.name, number), hop) for number in numbers)
         return held
 
+    def _drop(self, key: tuple[str, int]) -> None:
+        self._lanes.pop(key).close()
+        self.watch.lost(*key)
+
     def _lane(self, hop: Hop, partition: int, wires: Wires) -> Lane:
         return Lane(hop, partition, changelog_topic(self.app.conf.id, hop.name), wires, self.tuning.max_in_flight)
 
@@ -277,10 +281,11 @@ class Engine:
             await reference.stop()
 
     async def tend(self) -> None:
-        """Tell the lag, and let states that have nothing left to read do what they do then."""
+        """Tick, tell the lag, and let states that have nothing left to read do what they do then."""
         try:
             while not self.app.should_stop and self.failure is None:
                 await asyncio.sleep(self.tuning.idle_interval_s)
+                self.watch.tick()
                 consumer = self.app.consumer
                 for lane in list(self._lanes.values()):
                     backlogs = [(topic, consumer.backlog(TP(topic, lane.partition))) for topic in lane.hop.topics]

@@ -28,4 +28,8 @@ class Watch:
     send_failed: Callable[[str, BaseException], None] = _unwatched
     """(hop, why): the worker stops"""
     rebalanced: Callable[[int], None] = _unwatched
-    """(partitions held now)"""
+    """(partitions held now); every reference has been read to its end by then"""
+    lost: Callable[[str, int], None] = _unwatched
+    """(hop, partition): its state is dropped here; whatever was shown of it is stale"""
+    tick: Callable[[], None] = _unwatched
+    """Once a second, whether or not anything is read"""

@@ -275,8 +275,8 @@ def test_docker_agrees_where_it_is_there():
 
 
 ALLOWED = {
-    "hop", "channel", "verdict", "level", "rule", "cause", "code", "action", "partition", "topic", "entity", "table", "pack",
-    "consumer", "effect",
+    "hop", "channel", "verdict", "level", "rule", "cause", "code", "action", "partition", "topic", "table", "pack", "consumer",
+    "effect",
 }  # fmt: skip
 
 
@@ -309,12 +309,51 @@ def test_processes_on_one_host_do_not_fight_for_a_port():
 
 
 def test_only_the_pack_in_force_is_shown():
-    """A new pack replaces the old one's series; a lost partition's gauges go."""
+    """A new pack replaces the old one's series."""
     metrics = Metrics()
     metrics.pack_in_force("standard@a")
     metrics.pack_in_force("standard@b")
     assert [s.labels["pack"] for m in metrics.pack_info.collect() for s in m.samples] == ["standard@b"]
+
+
+def test_what_a_lost_partition_showed_goes_with_it():
+    """Its age, its lag, its windows, and its part of the batches in flight; another hop's and another partition's stay."""
+    from agents.app import Knowledge, watch
+
+    metrics = Metrics()
+    engine = watch(metrics, Knowledge(metrics), {"route": ["orders.dossiers"], "detect": ["orders.facts"]})
     metrics.oldest_dossier.labels("3").set(9)
-    metrics.partition_lost(3)
-    metrics.partition_lost(4)
+    metrics.window_entries.labels("3").set(100)
+    engine.lag("orders.dossiers", 3, 7)
+    engine.lag("orders.facts", 3, 8)
+    for partition, batches in ((3, 2), (4, 1)):
+        engine.in_flight("route", partition, batches)
+    assert metrics.registry.get_sample_value("orderstream_inflight_batches", {"hop": "route"}) == 3
+
+    engine.lost("route", 3)
+    engine.lost("route", 5)
     assert not [s for m in metrics.oldest_dossier.collect() for s in m.samples]
+    assert [(s.labels["topic"], s.value) for m in metrics.lag.collect() for s in m.samples] == [("orders.facts", 8)]
+    assert metrics.registry.get_sample_value("orderstream_inflight_batches", {"hop": "route"}) == 1
+    assert metrics.registry.get_sample_value("orderstream_window_entries", {"partition": "3"}) == 100
+    engine.lost("detect", 3)
+    assert not [s for metric in (metrics.window_entries, metrics.lag) for m in metric.collect() for s in m.samples]
+
+
+def test_rejects_are_those_of_the_last_minute():
+    """A second's rejects are seen for a minute and then no more; the counter keeps them."""
+    from orderstream.metrics import LastMinute
+
+    now = [1000.0]
+    minute = LastMinute(lambda: now[0])
+    for at, seen in ((1000.0, 1), (1000.9, 2), (1030.0, 3), (1059.9, 4), (1060.0, 3), (1200.0, 1)):
+        now[0] = at
+        minute.count()
+        assert minute() == seen
+    now[0] = 1300.0
+    assert minute() == 0
+
+    metrics = Metrics()
+    metrics.reject("api", "bad-amount")
+    assert metrics.registry.get_sample_value("orderstream_rejects_per_minute") == 1
+    assert metrics.registry.get_sample_value("orderstream_rejected_total", {"channel": "api", "code": "bad-amount"}) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -262,3 +263,18 @@ def test_a_catalogue_is_loaded_whole_or_not_at_all(brokers: str, fresh_topics: C
     done = run("catalogue", "load", str(file), PARTITIONS="1")
     assert done.returncode == 0, done
     assert [json.loads(record.value or b"")["sku"] for record in kafka.read_all(brokers, [topic])] == ["S0", "S1", "S2"]
+
+
+def test_a_coordinator_that_is_not_there_yet_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A fresh broker says so once and is asked again: a warning. What the client cannot mend itself stays an error."""
+    from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError
+
+    from orderstream import kafka
+
+    log = logging.getLogger("aiokafka.consumer.group_coordinator")
+    kafka.calm()
+    kafka.calm()
+    for error in (GroupCoordinatorNotAvailableError(), GroupAuthorizationFailedError("g")):
+        log.error("Group Coordinator Request failed: %s", error)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]

@@ -469,6 +469,22 @@ async def test_an_assignment_that_splits_a_hop_is_refused(tmp_path: object, logg
     assert len(logged_errors) == 1
 
 
+async def test_a_state_that_goes_is_told(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever shows something of a partition hears when another worker has it, and when its memory was ahead of the log."""
+    monkeypatch.setattr("orderstream.engine.app._PARK_S", 0.01)
+    lost: list[tuple[str, int]] = []
+    app = make_app("a", "127.0.0.1:1", tmp_path, 4, watch=Watch(lost=lambda hop, partition: lost.append((hop, partition))))
+    attach(app, Hop("h", ["x"], lambda _: Plain(), remembers=False))
+    await app.engine.restore({TP("x", 0), TP("x", 1), TP("x", 2)})
+    assert lost == []
+    await app.engine.restore({TP("x", 0), TP("x", 2)})
+    assert lost == [("h", 1)]
+    never = asyncio.get_running_loop().create_task(asyncio.sleep(3600))
+    app.engine._lanes["h", 2]._tasks.add(never)
+    await app.engine.suspend()
+    assert lost == [("h", 1), ("h", 2)]
+
+
 def test_an_app_names_the_topics_it_needs(tmp_path: object) -> None:
     app = make_app("a", "127.0.0.1:1", tmp_path, 4)
     attach(app, Hop("h", ["x", "y"], lambda _: Plain()))
