@@ -46,9 +46,8 @@ class RouteState:
         for record in records:
             again = record.offset <= self._applied.get(record.topic, -1)
             items, blob = self._read(record)
-            for item in items:
-                for public in self._router.process(item, now, again=again):
-                    sends += self._sends(public, again=again)
+            for public in self._router.process(items, now, again=again):
+                sends += self._sends(public, again=again)
             if not again:
                 self._applied[record.topic] = record.offset
                 log.append(wire.encode(Logged(record.topic, record.offset, blob)))
@@ -61,8 +60,7 @@ class RouteState:
         if logged.offset <= self._applied.get(logged.topic, -1):
             return
         self._applied[logged.topic] = logged.offset
-        for item in wire.decode_items(logged.items):
-            self._router.process(item, 0)
+        self._router.process(wire.decode_items(logged.items), 0)
 
     def idle(self) -> Effects | None:
         self._show(time.time_ns() // 1_000_000)

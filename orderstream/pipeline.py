@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from orderstream.catalogue import Catalogue
 from orderstream.detect import Detector
-from orderstream.facts import FactBatch, Outcome
+from orderstream.facts import Answer, Fact, FactBatch, Floor, Outcome, Rate, Stock, Trust
 from orderstream.identity import Keys
 from orderstream.normalise import Books, Normaliser
 from orderstream.orders import Raw
@@ -37,8 +37,8 @@ class Pipeline:
         if isinstance(item, Raw):
             return self._raw(item)
         if isinstance(item, Outcome):
-            return self._router.process(item, 0)
-        return self._detect([*item])
+            return self._router.process([item], 0)
+        return self._router.process(self._answers([*item]), 0)
 
     def _raw(self, raw: Raw) -> list[Public]:
         self._position += 1
@@ -50,19 +50,11 @@ class Pipeline:
             known = self._rejected.get(line.order_id)
             if known is None or (raw.received_at, line.encode()) < (known[0], known[1].encode()):
                 self._rejected[line.order_id] = (raw.received_at, line)
-        out: list[Public] = []
-        if done.dossier is not None:
-            out += self._router.process(done.dossier, 0)
-        return out + self._detect([*done.facts])
+        told = [] if done.dossier is None else [done.dossier]
+        return self._router.process([*told, *self._answers([*done.facts])], 0)
 
-    def _detect(self, items: list) -> list[Public]:  # type: ignore[type-arg]
-        if not items:
-            return []
-        batch = FactBatch(0, self._normaliser.progress, idle=False, items=items)
-        out: list[Public] = []
-        for answer in self._detector.process(batch):
-            out += self._router.process(answer, 0)
-        return out
+    def _answers(self, items: list[Fact | Stock | Trust | Rate | Floor]) -> list[Answer]:
+        return self._detector.process(FactBatch(0, self._normaliser.progress, idle=False, items=items)) if items else []
 
     def verdicts(self) -> Iterator[Line]:
         """The final verdict of every order and reject so far, by order id. An order goes before a reject of its id."""

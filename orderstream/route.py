@@ -8,6 +8,7 @@ lifts it; a person's decision is never undone, only told of. The same input read
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ class Case(msgspec.Struct, array_like=True):
     """What route remembers of an order.
 
     number: verdict_seq of the last verdict; said: that verdict and document, in short. out: the public topic the order stands
-    on ("released", "review", "frozen" or ""). released: it has been released to the ERP at some time. lifted: a person decided.
+    on ("released", "review", "frozen" or ""); shown: what stands there, in short; acted: actions asked for. released: it has been released to the ERP at some time. lifted: a person decided.
     """
 
     order: str
@@ -43,6 +44,8 @@ class Case(msgspec.Struct, array_like=True):
     lifted: Outcome | None = None
     fraud: Outcome | None = None
     acted: set[str] = set()
+    shown: bytes = b""
+    locked: bool = False
 
 
 class Public(msgspec.Struct):
@@ -64,35 +67,43 @@ class Router:
         self._progress = 0
         self._swept = 0
 
-    def process(self, item: OrderItem, now: int, *, again: bool = False) -> list[Public]:
-        """Takes a dossier, an answer or an outcome in; the public records that follow.
+    def process(self, items: Iterable[OrderItem], now: int, *, again: bool = False) -> list[Public]:
+        """Takes dossiers, answers and outcomes in; the public records that follow, each order decided once.
 
-        again: it has been taken in before a crash, and what followed may not have gone out: it is said once more. now: ms.
+        again: they have been taken in before a crash, and what followed may not have gone out: it is said once more. now: ms.
         """
-        case = self.cases.get(item.order)
-        if case is None:
-            case = self.cases[item.order] = Case(item.order)
-        if not self._take(case, item) and not again:
-            return []
+        touched: dict[str, Case] = {}
+        for item in items:
+            case = self.cases.get(item.order)
+            if case is None:
+                case = self.cases[item.order] = Case(item.order)
+            if self._take(case, item) or again:
+                touched[item.order] = case
+        out: list[Public] = []
+        for case in touched.values():
+            out += self._decide(case, now, again=again)
+        return out
+
+    def _decide(self, case: Case, now: int, *, again: bool) -> list[Public]:
         dossier = case.dossier
         if dossier is None:
             return []
         if not complete(dossier, case.answers):
-            self.pending.setdefault(item.order, dossier.normalised_at)
+            self.pending.setdefault(case.order, dossier.normalised_at)
             return []
-        self.pending.pop(item.order, None)
+        self.pending.pop(case.order, None)
         pack = self._packs(dossier.pack)
         verdict = judge(dossier, case.answers, pack, case.shipped_at)
         outcomes = (case.lifted, case.fraud)
-        said = hashlib.sha256(msgspec.msgpack.encode((verdict, dossier.digest, dossier.status, outcomes))).digest()[:12]
+        said = _short((verdict, dossier.digest, dossier.status, outcomes))
         if said == case.said:
-            return self._records(case, verdict, pack, now) if again else []
+            return self._records(case, verdict, pack, now, again=True) if again else []
         case.said = said
         case.number += 1
         previous = case.verdict
         case.verdict = verdict.line.verdict
         self._move(case)
-        return self._records(case, verdict, pack, now, previous)
+        return self._records(case, verdict, pack, now, previous, again=again)
 
     def sweep(self) -> None:
         """Forgets cases whose MEMORY is over by the data's own time, once a day of it."""
@@ -157,8 +168,14 @@ class Router:
     def _held(self, case: Case) -> bool:
         return case.frozen and case.lifted is None and case.verdict not in ("frozen", "withdrawn")
 
-    def _records(self, case: Case, verdict: Verdict, pack: Pack, now: int, previous: str | None = None) -> list[Public]:
-        """All that is to be said of a case as it stands."""
+    def _records(
+        self, case: Case, verdict: Verdict, pack: Pack, now: int, previous: str | None = None, *, again: bool
+    ) -> list[Public]:
+        """What is to be said of a case as it stands; where it is said again, all of it.
+
+        Those who ship or review are told when something changed for them: a verdict, a rule, the order. That more evidence came
+        for the same rules stands on orders.verdicts alone.
+        """
         dossier = case.dossier
         assert dossier is not None
         line = verdict.line
@@ -191,20 +208,28 @@ class Router:
             },
         }
         out = [Public("orders.verdicts", case.order, whole)]
-        if case.recalled:
-            cause = self._cause(case)
-            recalled = {
-                **head,
-                "verdict": line.verdict,
-                "level": line.level,
-                "pack": line.pack,
-                "signals": signals,
-                "cause": cause,
-            }
-            out.append(Public("orders.recalled", case.order, recalled))
-        if case.out and not self._held(case) and line.verdict != "pending" and dossier.document is not None:
-            out.append(Public(f"orders.{case.out}", case.order, self._order(case, verdict, head, signals)))
-        out += [Public("orders.actions", case.order, a) for a in self._actions(case, verdict, pack)]
+        held = self._held(case)
+        rules = [(signal.rule, signal.level) for signal in line.signals]
+        shown = _short((case.out, case.recalled, held, line.verdict, line.level, line.pack, rules, dossier.digest, case.lifted))
+        if again or shown != case.shown:
+            case.shown = shown
+            if case.recalled:
+                cause = self._cause(case)
+                recalled = {
+                    **head,
+                    "verdict": line.verdict,
+                    "level": line.level,
+                    "pack": line.pack,
+                    "signals": signals,
+                    "cause": cause,
+                }
+                out.append(Public("orders.recalled", case.order, recalled))
+            if case.out and not held and line.verdict != "pending" and dossier.document is not None:
+                out.append(Public(f"orders.{case.out}", case.order, self._order(case, verdict, head, signals)))
+        for action in self._actions(case, verdict, pack):
+            if again or action["id"] not in case.acted:
+                case.acted.add(action["id"])
+                out.append(Public("orders.actions", case.order, action))
         return out
 
     @staticmethod
@@ -243,7 +268,7 @@ class Router:
         dossier = case.dossier
         assert dossier is not None
         out: list[dict[str, Any]] = []
-        if verdict.line.verdict in ("withdrawn", "review", "frozen") and "lock-stock" in case.acted and case.recalled:
+        if verdict.line.verdict in ("withdrawn", "review", "frozen") and case.locked and case.recalled:
             out.append(_action(case, "unlock-stock", None, verdict.line.level, None, {}))
         if verdict.line.verdict in ("withdrawn", "pending"):
             return out
@@ -260,8 +285,12 @@ class Router:
             for action in wanted:
                 until = dossier.received_at + duration(action.lasts) if action.lasts else None
                 out.append(_action(case, action.do, signal.rule, signal.level, until, _params(action)))
-                case.acted.add(action.do)
+                case.locked = case.locked or action.do == "lock-stock"
         return out
+
+
+def _short(value: Any) -> bytes:
+    return hashlib.sha256(msgspec.msgpack.encode(value)).digest()[:12]
 
 
 def _params(action: Action) -> dict[str, Any]:

@@ -201,9 +201,9 @@ class Entity:
                 self._refire(entry, index, packs(entry.fact.pack).kind(self.kind).marking, refired)
         self._remark(refired, packs, touched)
         for entry in self.asking.values():
-            if update.at <= entry.fact.at and (until is None or entry.fact.at < until):
-                if self._judge(entry, packs, None, -1) or again:
-                    touched[entry.fact.order] = entry
+            held = update.at <= entry.fact.at and (until is None or entry.fact.at < until)
+            if held and (self._judge(entry, packs, None, -1) or again):
+                touched[entry.fact.order] = entry
         return list(touched.values())
 
     def expire(self, before: int) -> None:
@@ -268,8 +268,9 @@ class Entity:
 
     def _concerned(self, at: int) -> list[Entry]:
         """Every entry whose answer an order at this time has a part in."""
-        low = bisect_right(self.keys, (at - self.span, _LAST))
-        high = bisect_left(self.keys, (at + max(self.span, 1), ""))
+        span = max(self.span, 1)
+        low = bisect_right(self.keys, (at - span, _LAST))
+        high = bisect_left(self.keys, (at + span, ""))
         return [*self.entries[low:high], *(e for e in self.asking.values() if e.fact.at == at)]
 
     def _rejudge(self, moved: list[int], packs: Packs, touched: dict[str, Entry]) -> None:
