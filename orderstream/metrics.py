@@ -102,7 +102,7 @@ class Metrics:
         self.rejects_per_minute: Gauge = Gauge(
             "orderstream_rejects_per_minute", "最近一分钟拒收数 / rejects in the last minute", registry=r
         )
-        # action: confirm, lock-stock, unlock-stock, challenge, second-check, notify.
+        # action: confirm, lock-stock, unlock-stock, challenge, second-check, notify, meeting.
         self.actions: Counter = Counter("orderstream_actions_total", "动作请求 / actions asked for", ["action"], registry=r)
 
         # -- how long it takes -----------------------------------------------------------------------------------------

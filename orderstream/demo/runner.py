@@ -280,7 +280,7 @@ class _Demo:
         try:
             for record in scenario.reference:
                 if record["kind"] != "stock":
-                    key = record.get("pair") or record.get("sku") or f"{record['entity']}:{record['key']}"
+                    key = record.get("pair") or record.get("sku") or record["entity"]
                     await producer.send_and_wait(
                         topics.name("reference.updates", self._settings.topic_prefix), orjson.dumps(record), key.encode()
                     )
