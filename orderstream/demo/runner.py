@@ -169,9 +169,9 @@ class _Demo:
     def _start(self, shop: Scenario) -> None:
         stock = self._home / "stock.jsonl"
         stock.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in shop.reference if r["kind"] == "stock"))
-        self._process("intake", "orderstream.cli", "intake")
+        self._process("intake", "orderstream", "intake")
         for number in range(1, self._workers + 1):
-            self._process(f"worker-{number}", "orderstream.cli", "worker", STATE_DIR=str(self._home / f"worker-{number}"))
+            self._process(f"worker-{number}", "orderstream", "worker", STATE_DIR=str(self._home / f"worker-{number}"))
         self._process("erp", "orderstream.consumers.erp")
         self._process("wms", "orderstream.consumers.wms", "--stock", str(stock))
         self._say(f"启动：接收、{self._workers} 个工作进程、ERP、WMS · started: intake, {self._workers} workers, ERP, WMS")
@@ -184,7 +184,7 @@ class _Demo:
         """One command of the CLI, to its end."""
         name = "-".join(arguments[:2])
         processes = Processes(self._home / "logs")
-        child = processes.start(name, [sys.executable, "-m", "orderstream.cli", *arguments], self._env)
+        child = processes.start(name, [sys.executable, "-m", "orderstream", *arguments], self._env)
         try:
             code = child.process.wait(READY_SECONDS)
         except subprocess.TimeoutExpired:

@@ -65,7 +65,7 @@ def test_a_small_peak_catches_everything_and_leaves_nothing(brokers, tmp_path):
     """On a shared broker: nothing lost, missed or falsely alarmed, the columns add up, and its topics are gone after it."""
     report = tmp_path / "report.json"
     env = os.environ | {"ORDERSTREAM_BROKERS": brokers}
-    command = [sys.executable, "-m", "orderstream.cli", "demo", "--orders", "160", "--rate", "40", "--report", str(report)]
+    command = [sys.executable, "-m", "orderstream", "demo", "--orders", "160", "--rate", "40", "--report", str(report)]
     ended = subprocess.run(command, env=env, timeout=150, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     result = json.loads(report.read_text())
@@ -86,7 +86,7 @@ def test_a_small_peak_catches_everything_and_leaves_nothing(brokers, tmp_path):
 def test_an_interrupt_ends_all_that_was_started_and_only_that(brokers, number, moment):
     """Ctrl-C or SIGTERM at two different moments: no process and no topic of the demo remains, the broker does."""
     env = os.environ | {"ORDERSTREAM_BROKERS": brokers, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "orderstream.cli", "demo", "--orders", "3000", "--rate", "20"]
+    command = [sys.executable, "-m", "orderstream", "demo", "--orders", "3000", "--rate", "20"]
     demo = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try:
         said = []

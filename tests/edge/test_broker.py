@@ -76,7 +76,7 @@ def test_start_and_stop_across_processes(tmp_path: Path) -> None:
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "orderstream.cli", "broker", *words], env=env, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "orderstream", "broker", *words], env=env, capture_output=True, text=True, check=False
         )
 
     try:

@@ -43,7 +43,7 @@ class Intake:
             "INTAKE_PORT": str(self.port), "SECRETS": json.dumps({"api:main": [SECRET]}), **env,
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "orderstream.cli", "intake"],
+            [sys.executable, "-m", "orderstream", "intake"],
             env={**os.environ, **{f"ORDERSTREAM_{name}": value for name, value in names.items()}},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
