@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 def run(*arguments: str, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "orderstream.cli", *arguments],
+        [sys.executable, "-m", "orderstream", *arguments],
         env={**os.environ, "COLUMNS": "200", **{f"ORDERSTREAM_{name}": value for name, value in env.items()}},
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
@@ -99,7 +100,7 @@ def test_without_docker_java_and_maven_it_says_what_to_install(tmp_path: Path) -
     """Exit code 5, with the line to type."""
     bare = {"PATH": str(tmp_path), "JAVA_HOME": "", "DOCKER_HOST": "unix:///nowhere", "ORDERSTREAM_BROKERS": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "orderstream.cli", "broker", "start"],
+        [sys.executable, "-m", "orderstream", "broker", "start"],
         env={**os.environ, **bare, "ORDERSTREAM_STATE_DIR": str(tmp_path), "ORDERSTREAM_CACHE_DIR": str(tmp_path)},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
@@ -163,6 +164,22 @@ def test_settings_are_listed_with_their_variable_and_secrets_are_masked() -> Non
     assert "hunter" not in repr(Settings.load(secrets='{"api:main": ["hunter2"]}', key="hunter2", database="hunter2"))
 
 
+def test_what_ships_beside_the_code_is_installed_with_it() -> None:
+    """Every file of schemas and of the standard pack, and Kafka's pom, is among the wheel's data, where `data_file` looks for it."""
+    root = Path(__file__).parents[2]
+    declared = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["data-files"]
+    shipped = {
+        f"{folder}/{path.name}": path.relative_to(root)
+        for folder, patterns in declared.items()
+        for pattern in patterns
+        for path in root.glob(pattern)
+    }
+    needed = [p for folder in ("schemas", "rules") for p in (root / folder).rglob("*") if p.is_file()]
+    needed.append(root / "deploy/kafka/pom.xml")
+
+    assert shipped == {f"share/orderstream/{p.relative_to(root)}": p.relative_to(root) for p in needed}
+
+
 def test_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     """Two processes that start together end with the same key, in a file that others cannot read."""
     code = (
@@ -215,7 +232,7 @@ def waiting(brokers: str, fresh_topics: Callable[..., Settings]) -> Iterator[sub
         "ORDERSTREAM_PARTITIONS": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "orderstream.cli", "intake", "--port", "0"],
+        [sys.executable, "-m", "orderstream", "intake", "--port", "0"],
         env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     yield process
