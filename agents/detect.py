@@ -22,7 +22,7 @@ class DetectState:
         self._partition = str(partition)
         self._partitions = partitions
         self._names = names
-        self._detector = Detector(packs, zone)
+        self._detector = Detector(packs, zone, sources=partitions)
         self._metrics = metrics
 
     def process(self, records: Sequence[Record]) -> Effects:

@@ -16,9 +16,10 @@ from orderstream.windows import Entity, Entry, Packs
 
 
 class Detector:
-    """The entities of one partition. zone: IANA name of the shop's calendar day."""
+    """The entities of one partition. zone: IANA name of the shop's calendar day. sources: how many normalisers tell it facts."""
 
-    def __init__(self, packs: Packs, zone: str) -> None:
+    def __init__(self, packs: Packs, zone: str, sources: int = 1) -> None:
+        self._sources = sources
         self._packs = packs
         self._zone = zone
         self._entities: dict[str, Entity] = {}
@@ -91,6 +92,8 @@ class Detector:
         """Moves the data's clock, and forgets what has come due."""
         known = self._progress.get(batch.source)
         self._progress[batch.source] = (max(batch.progress, known[0] if known else 0), batch.idle)
+        if len(self._progress) < self._sources:
+            return
         busy = [progress for progress, idle in self._progress.values() if not idle]
         now = min(busy) if busy else max(progress for progress, _ in self._progress.values())
         while self._due and self._due[0][0] <= now:

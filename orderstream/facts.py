@@ -100,14 +100,15 @@ class FactBatch(msgspec.Struct, array_like=True, gc=False):
 
 
 class Finding(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A rule that fired: its evidence, and when (ms) the record came that completed it."""
+    """A rule that fired: its evidence, when (ms) the record came that completed it, and when what the order has to do with it."""
 
     evidence: dict[str, Any]
     found: int
+    since: int
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, tag="a", gc=False):
-    """What one entity says of one order: what fired, what could not be judged, what a trust switches off.
+    """What one entity says of one order: what fired, what could not be judged, which rules on other kinds a trust switches off.
 
     version: the fact's that it answers. position: grows with each answer of the entity's partition; of two, the later counts.
     merge: other orders to the same receiver within the pack's time, earliest first.
@@ -139,7 +140,6 @@ class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d", gc=False):
     total: int
     created_at: int
     received_at: int
-    since: int
     expects: dict[str, int]
     findings: dict[str, Finding] = {}
     missing: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import cel
 import msgspec
@@ -30,13 +31,17 @@ ABSENT = -1
 
 
 class Revision(msgspec.Struct, array_like=True):
-    """One (revision, updated_at) of an order: when its first record was received, what that was, and what it says to entities."""
+    """One (revision, updated_at) of an order: when its first record was received, and what that was.
+
+    said: one number for each fact and each rule on the order alone that it led to: what two revisions share has been so
+    since the earlier one was received.
+    """
 
     number: int
     updated_at: int
     received_at: int
     body: str
-    facts: bytes
+    said: frozenset[int]
     position: int
 
     @property
@@ -47,8 +52,8 @@ class Revision(msgspec.Struct, array_like=True):
 class OrderState(msgspec.Struct, array_like=True):
     """What normalise remembers of an order.
 
-    version: of its last dossier. said: that dossier, in short. raw: the record in force (None: only refunds have come).
-    facts: what its entities were told; gone: what they were told to forget. position: of the last record that counted.
+    version: of its last dossier. said: that dossier, in short. raw: the record in force (None: only refunds have come); window:
+    the last record in time to move windows, where that is an earlier one. facts: what its entities were told; gone: what they were told to forget. position: of the last record that counted.
     """
 
     order: str
@@ -59,6 +64,7 @@ class OrderState(msgspec.Struct, array_like=True):
     gone: dict[str, Fact] = {}
     refunds: dict[str, Refund] = {}
     raw: Raw | None = None
+    window: Raw | None = None
     said: bytes = b""
     position: int = -1
 
@@ -151,19 +157,38 @@ class Normaliser:
         if same is not None:
             if same.position == position:
                 return self._again(state, position, now)
-            if same.received_at <= raw.received_at:
+            if (same.received_at, same.body) <= (raw.received_at, body):
                 return Normalised()
             state.revisions.remove(same)
-        revision = Revision(number, updated, raw.received_at, body, b"", position)
+        revision = Revision(number, updated, raw.received_at, body, frozenset(), position)
         state.revisions.append(revision)
         state.revisions.sort(key=lambda r: (r.key, r.body))
         state.position = position
         reading = self._read(state, raw, order)
-        revision.facts = reading.digest()
-        if state.revisions[-1] is not revision:
+        revision.said = reading.said()
+        last = state.revisions[-1] is revision
+        self._keep_window(state, reading, raw, revision, last=last)
+        if not last:
             return self._settle(state, now)
         state.raw = raw
         return self._settle(state, now, None if state.refunds else reading)
+
+    def _keep_window(self, state: OrderState, reading: Reading, raw: Raw, revision: Revision, *, last: bool) -> None:
+        """Remembers the last record that came in time to move windows, once a later one is in force that did not."""
+        if reading.movable:
+            if last:
+                state.window = None
+            elif state.raw is not None and not self._reading(state).movable:
+                before = state.window
+                if before is None or self._key(state, before) < revision.key:
+                    state.window = raw
+        elif last and state.window is None and state.raw is not None:
+            state.window = state.raw
+
+    @staticmethod
+    def _key(state: OrderState, raw: Raw) -> tuple[int, int, int]:
+        body = hashlib.sha256(raw.body).hexdigest()[:16]
+        return max((r.key for r in state.revisions if r.body == body), default=(ABSENT, ABSENT, 0))
 
     def _state(self, order: str, at: int) -> OrderState:
         state = self.orders.get(order)
@@ -189,7 +214,7 @@ class Normaliser:
         """The record that made this state, read once more after a crash: everything is said once more."""
         if state.position != position or state.raw is None:
             return Normalised()
-        dossier = self._reading(state).dossier(state.version, state.facts, _since(state.revisions), now)
+        dossier = self._reading(state).dossier(state.version, state.facts, state.revisions, now)
         return Normalised(facts=[*state.facts.values(), *state.gone.values()], dossier=dossier, state=state)
 
     def _refund(self, refund: Refund, position: int, now: int) -> Normalised:
@@ -200,12 +225,13 @@ class Normaliser:
         state.position = position
         return self._settle(state, now) if state.raw is not None else Normalised(state=state)
 
-    def _reading(self, state: OrderState) -> Reading:
-        """The order's record in force, read anew."""
-        assert state.raw is not None
-        order = channels.channel(state.raw.channel).parse(state.raw)
+    def _reading(self, state: OrderState, raw: Raw | None = None) -> Reading:
+        """The order's record in force, or another of its records, read anew."""
+        raw = raw or state.raw
+        assert raw is not None
+        order = channels.channel(raw.channel).parse(raw)
         assert isinstance(order, Order)
-        return self._read(state, state.raw, _with_refunds(order, state.refunds))
+        return self._read(state, raw, _with_refunds(order, state.refunds))
 
     def _settle(self, state: OrderState, now: int, reading: Reading | None = None) -> Normalised:
         """Works out what follows from all the order's records, and says what is new in it."""
@@ -219,7 +245,7 @@ class Normaliser:
             for key, old in state.facts.items()
             if key not in facts
         }
-        dossier = reading.dossier(version, facts, _since(state.revisions), now)
+        dossier = reading.dossier(version, facts, state.revisions, now)
         said = dossier.said()
         if state.version and not new and not gone and said == state.said:
             return Normalised(state=state)
@@ -234,11 +260,12 @@ class Normaliser:
         if reading.order.status in WITHDRAWN:
             # what an entity no longer keeps can't be taken from it: its windows are judged as they were
             return {key: fact for key, fact in state.facts.items() if not reading.kept(key)}
-        if not reading.movable and state.facts:
-            return dict(state.facts)
-        since = _since(state.revisions)
+        if not reading.movable and state.window is not None:
+            in_time = self._reading(state, state.window)
+            reading = reading if in_time.order.status in WITHDRAWN else in_time
         out: dict[str, Fact] = {}
-        for fact in reading.facts(since):
+        for fact in reading.facts():
+            fact = msgspec.structs.replace(fact, since=_since(state.revisions, _number(fact)))  # noqa: PLW2901
             old = state.facts.get(fact.entity)
             if old is not None and msgspec.structs.replace(fact, version=old.version) == old:
                 out[fact.entity] = old
@@ -263,15 +290,25 @@ class Normaliser:
         )
 
 
-def _since(revisions: list[Revision]) -> int:
-    """received_at of the first record from which on, without a break, the order has said the same to its entities."""
-    last = revisions[-1]
-    since = last.received_at
+def _since(revisions: list[Revision], said: int) -> int:
+    """received_at of the first record from which on, without a break up to the last that says it, the order has said this."""
+    since = 0
     for revision in reversed(revisions):
-        if revision.facts != last.facts:
+        if said in revision.said:
+            since = min(since or revision.received_at, revision.received_at)
+        elif since:
             break
-        since = min(since, revision.received_at)
-    return since
+    return since or revisions[-1].received_at
+
+
+def _number(fact: Fact) -> int:
+    """One number for what a fact says, whatever its version, pack and clock."""
+    said = (fact.entity, fact.user, fact.total, fact.skus, fact.quantity, fact.place, fact.out, fact.deals, fact.conversions)
+    return crc32(msgspec.msgpack.encode(said))
+
+
+def _rule_number(rule: str) -> int:
+    return crc32(rule.encode())
 
 
 def _with_refunds(order: Order, refunds: dict[str, Refund]) -> Order:
@@ -302,6 +339,8 @@ class Reading:
             self.tags.append("late")
         self.movable = received - self.at <= pack.lateness + pack.horizon or self.late
         """Whether this revision still moves windows: an edit past the horizon changes the order alone."""
+        self._judged: tuple[dict[str, Finding], list[str]] | None = None
+        self._told: list[Fact] | None = None
         self._barred_rules: tuple[set[str], set[str]] | None = None
         self.resolved: Resolved = resolve(order, catalogue, received)
         self._keys = keys
@@ -440,6 +479,11 @@ class Reading:
 
     def judge(self) -> tuple[dict[str, Finding], list[str]]:
         """Rules on the order alone: what fired, and what could not be judged."""
+        if self._judged is None:
+            self._judged = self._judge_own()
+        return self._judged
+
+    def _judge_own(self) -> tuple[dict[str, Finding], list[str]]:
         findings: dict[str, Finding] = {}
         missing: list[str] = []
         context = self.context()
@@ -451,7 +495,7 @@ class Reading:
                     evidence["detail"] = judge.read("detail", context)
                 evidence["value"] = judge.read("value", context)
                 evidence["limit"] = judge.read("limit", context)
-                findings[judge.id] = Finding(evidence, self.received)
+                findings[judge.id] = Finding(evidence, self.received, self.received)
             elif fires is None or ("unavailable" in judge.programs and judge.test("unavailable", context) is not False):
                 missing.append(judge.id)
         return findings, missing
@@ -489,18 +533,21 @@ class Reading:
         keep = self.pack.keep.get(key.partition(":")[0], 0)
         return self.received - self.at <= keep + self.pack.lateness + self.pack.horizon
 
-    def digest(self) -> bytes:
-        """What a revision says to entities, in short: two with the same digest move no window."""
-        said = [
-            (f.entity, f.pack, f.user, f.total, f.skus, f.quantity, f.place, f.out, f.deals, f.conversions) for f in self.facts(0)
-        ]
-        whole = msgspec.msgpack.encode((self.order.created_at, self.order.status in WITHDRAWN, said))
-        return hashlib.sha256(whole).digest()[:8]
+    def said(self) -> frozenset[int]:
+        """What this revision says, one number a fact and a rule that fired on the order alone; nothing where it withdraws."""
+        if self.order.status in WITHDRAWN:
+            return frozenset()
+        return frozenset((*map(_number, self.facts()), *map(_rule_number, self.judge()[0])))
 
     # -- what goes out -----------------------------------------------------------------------------------------------
 
-    def facts(self, since: int) -> list[Fact]:
-        """One fact for each entity that the pack asks, without their versions."""
+    def facts(self) -> list[Fact]:
+        """One fact for each entity that the pack asks, without version and `since`."""
+        if self._told is None:
+            self._told = self._facts()
+        return self._told
+
+    def _facts(self) -> list[Fact]:
         order = self.order
         out, _ = self.barred()
         user = self._keys.user(order.channel, order.buyer.id) if order.buyer.id is not None else None
@@ -518,7 +565,7 @@ class Reading:
                         order.order_id,
                         0,
                         self.at,
-                        since,
+                        0,
                         self.pack.version,
                         enters=not self.late,
                         user=user,
@@ -533,15 +580,19 @@ class Reading:
                 )
         return facts
 
-    def dossier(self, version: int, facts: dict[str, Fact], since: int, now: int) -> Dossier:
-        """The order on its way to its verdict."""
+    def dossier(self, version: int, facts: dict[str, Fact], revisions: list[Revision], now: int) -> Dossier:
+        """The order on its way to its verdict. revisions: from which it is told since when a rule has fired on it."""
         order, pack = self.order, self.pack
         if order.status in WITHDRAWN:
             return Dossier(
                 order.order_id, version, pack.version, order.status, order.currency, order.total, order.created_at,
-                self.first, since, {}, tags=tuple(self.tags), normalised_at=now,
+                self.first, {}, tags=tuple(self.tags), normalised_at=now,
             )  # fmt: skip
-        findings, missing = self.judge()
+        fired, missing = self.judge()
+        findings: dict[str, Finding] = {}
+        for rule, finding in fired.items():
+            since = _since(revisions, _rule_number(rule))
+            findings[rule] = Finding(finding.evidence, since, since)
         _, barred = self.barred()
         absent = {j.id for j in pack.asking if not any(k in self.entities for k in j.kinds)}
         if not self._converted:
@@ -561,7 +612,6 @@ class Reading:
             order.total,
             order.created_at,
             self.first,
-            since,
             {key: fact.version for key, fact in facts.items()},
             findings,
             tuple(sorted({*missing, *barred, *absent})),

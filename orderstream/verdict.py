@@ -121,7 +121,7 @@ def _finding(
         return None, True
     ranked: list[tuple[bool, int, str, Finding]] = []
     for entity, finding in found:
-        late = finding.found - dossier.since > horizon or (shipped_at is not None and finding.found > shipped_at)
+        late = finding.found - finding.since > horizon or (shipped_at is not None and finding.found > shipped_at)
         kind, _, name = entity.partition(":")
         place = one.kinds.index(kind) if kind in one.kinds else len(one.kinds)
         # only open kinds have several entities an order: their names are no hashes and sort alike everywhere

@@ -63,10 +63,12 @@ class Fire:
 class Entry:
     """One order in an entity: its fact, and what has been judged of it so far."""
 
-    __slots__ = ("fact", "findings", "fires", "judged", "marks", "missing", "profiles", "skus")
+    __slots__ = ("before", "fact", "findings", "fires", "judged", "marks", "missing", "profiles", "skus")
 
-    def __init__(self, fact: Fact) -> None:
+    def __init__(self, fact: Fact, before: tuple[int, ...] = ()) -> None:
         self.fact = fact
+        self.before = before
+        """Event times at which the order stood here with earlier versions of its fact."""
         self.skus = frozenset(fact.skus)
         self.judged = False
         self.findings: dict[str, Finding] = {}
@@ -141,7 +143,7 @@ class Entity:
             if (old is not None and old.fact.version > fact.version) or (gone is not None and gone[0] > fact.version):
                 continue
             if (old is not None and old.fact == fact) or (old is None and fact.gone and gone == (fact.version, fact.at)):
-                repeated.append(fact.at)
+                repeated += [fact.at, *(old.before if old is not None else ())]
                 continue
             self.span = max(self.span, packs(fact.pack).kind(self.kind).span)
             if old is not None:
@@ -152,7 +154,8 @@ class Entity:
                 self.gone[fact.order] = (fact.version, fact.at)
                 continue
             self.gone.pop(fact.order, None)
-            entry = Entry(fact)
+            past = () if old is None else old.before if old.fact.at == fact.at else (*old.before, old.fact.at)
+            entry = Entry(fact, past)
             fresh.append(entry)
             if fact.enters:
                 self._insert(entry)
@@ -467,7 +470,7 @@ class Entity:
                 evidence["detail"] = judge.read("detail", context)
         evidence["value"] = value
         evidence["limit"] = limit
-        return Finding(evidence, max(fact.since, fire.found if fire is not None else fact.since))
+        return Finding(evidence, max(fact.since, fire.found if fire is not None else fact.since), fact.since)
 
     def _bounds(self, judge: Judge, at: int) -> tuple[int, int]:
         low = times.day_start(at, self.zone) if judge.by_day else at - judge.span + 1
@@ -564,28 +567,40 @@ class Entity:
     def _trusts(self, rule: str, at: int) -> list[Trust]:
         return [t for t in self.trusts if rule in t.rules and t.at <= at < t.until] if self.trusts else []
 
+    def _waived(self, entry: Entry, packs: Packs) -> set[str]:
+        """Rules that a trust switches off for this order. A trust among accounts is heeded where windows are judged."""
+        fact = entry.fact
+        waived: set[str] = set()
+        for trust in self.trusts:
+            if not trust.at <= fact.at < trust.until:
+                continue
+            if not trust.users:
+                waived.update(trust.rules)
+            elif fact.user in trust.users:
+                windowed = {j.id for j in packs(fact.pack).by_kind.get(self.kind, ()) if j.windowed}
+                waived.update(r for r in trust.rules if r not in windowed)
+        return waived
+
+    def _elsewhere(self, waived: set[str], entry: Entry, packs: Packs) -> set[str]:
+        """Of the waived rules those that do not ask this kind of entity: they are off for the order itself."""
+        return waived - {j.id for j in packs(entry.fact.pack).by_kind.get(self.kind, ())} if waived else waived
+
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def answer(self, entry: Entry, position: int, packs: Packs) -> Answer:
         """What this entity says of an order now."""
         fact = entry.fact
-        findings = dict(entry.findings)
+        waived = self._waived(entry, packs)
+        findings = {rule: finding for rule, finding in entry.findings.items() if rule not in waived}
         missing = list(entry.missing)
         for rule, (anchor, fire, _) in entry.marks.items():
+            if rule in waived:
+                continue
             judge = packs(anchor.fact.pack).judges[rule]
             evidence = {"by": self.kind, "orders": _others(fire, fact.order), "value": fire.value, "limit": judge.limit}
-            findings[rule] = Finding(evidence, max(fact.since, fire.found))
+            findings[rule] = Finding(evidence, max(fact.since, fire.found), fact.since)
         if not fact.enters:
             missing += [j.id for j in packs(fact.pack).kind(self.kind).marking]
-        waived = sorted(
-            {
-                r
-                for t in self.trusts
-                if t.at <= fact.at < t.until and _waives(t, fact)
-                for r in t.rules
-                if not t.users or not _windowed(r, fact, packs, self.kind)
-            }
-        )
         merge: tuple[str, ...] = ()
         if self.kind == "receiver" and fact.enters:
             low = bisect_left(self.keys, (fact.at - packs(fact.pack).merge_within + 1, ""))
@@ -597,18 +612,9 @@ class Entity:
             position,
             findings,
             tuple(sorted(missing)),
-            tuple(waived),
+            tuple(sorted(self._elsewhere(waived, entry, packs))),
             merge[:EVIDENCE_ORDERS],
         )
-
-
-def _waives(trust: Trust, fact: Fact) -> bool:
-    return not trust.users or fact.user in trust.users
-
-
-def _windowed(rule: str, fact: Fact, packs: Packs, kind: str) -> bool:
-    judge = packs(fact.pack).judges.get(rule)
-    return judge is not None and judge.windowed and kind in judge.kinds
 
 
 def _others(fire: Fire, order: str) -> list[str]:
@@ -622,14 +628,14 @@ def _member(judge: Judge, anchor: Entry, entry: Entry) -> bool:
 
 
 def _distinct(members: Iterable[Entry], trusts: list[Trust]) -> int:
-    """Accounts without a trusted relation: those of one trust count as one."""
+    """Accounts without a trusted relation: those whom trusts link, directly or through others, count as one."""
     users = {e.fact.user for e in members if e.fact.user is not None}
+    families: list[set[str]] = []
     for trust in trusts:
-        related = users.intersection(trust.users)
-        if len(related) > 1:
-            users -= related
-            users.add(min(related))
-    return len(users)
+        family = users.intersection(trust.users)
+        apart = [f for f in families if f.isdisjoint(family)]
+        families = [*apart, family.union(*(f for f in families if not f.isdisjoint(family)))]
+    return len(users) - sum(len(family) - 1 for family in families if family)
 
 
 def _at(update: Update) -> int:

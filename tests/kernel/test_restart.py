@@ -38,7 +38,6 @@ def test_partitions_agree_with_one_line(history: list[Record], partitions: int, 
     assert world.lines() == run(history)
 
 
-@pytest.mark.xfail(reason="test_moving.test_every_fact_is_answered_again: an order with a receiver is lost")
 @settings(quick, phases=[Phase.generate])
 @given(steady, st.integers(1, 3), seeds, st.integers(1, 6))
 def test_death_at_any_point(history: list[Record], partitions: int, seed: int, deaths: int) -> None:
