@@ -23,6 +23,11 @@ from orderstream.orders import Line, Order, Unit
 ALWAYS = -1
 """`at` of an entry that holds from the beginning."""
 
+MAX_PIECES = 10_000
+"""Of a component in a bundle: past it is a mistake, and bundles of bundles would leave 64 bits."""
+
+MAX_GRAMS = 10**9
+
 _HS_CODE = re.compile(r"\d{6}(\d{2}){0,2}(\d{3})?")
 
 
@@ -107,11 +112,19 @@ def read_article(line: bytes | str) -> tuple[int, Article]:
             raise CatalogueError("base_price is below zero")
         if article.gift is not None:
             money.minor(article.gift.min_total, article.currency)
-        if any(c.quantity < 1 for c in article.components):
-            raise CatalogueError("a component's quantity is below 1")
+        if not all((article.sku, article.name, *(c.code for c in article.codes), *(c.sku for c in article.components))):
+            raise CatalogueError("a sku, name or code is empty")
+        if not all(1 <= c.quantity <= MAX_PIECES for c in article.components):
+            raise CatalogueError(f"a component's quantity is not 1 to {MAX_PIECES}")
+        if any(c.sku == article.sku for c in article.components):
+            raise CatalogueError("it is a component of itself")
+        if article.weight_g is not None and not 0 <= article.weight_g <= MAX_GRAMS:
+            raise CatalogueError("weight_g is no weight")
         return (ALWAYS if article.at is None else times.parse(article.at)), article
     except (msgspec.DecodeError, money.AmountError, times.TimeError) as error:
         raise CatalogueError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise CatalogueError("is not UTF-8") from error
 
 
 class Catalogue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -114,7 +115,12 @@ def from_topics(settings: Settings, brokers: str) -> list[Item]:
 def _catalogue(settings: Settings, path: Path | None, brokers: str | None) -> Catalogue:
     if path is None and brokers is not None:
         name = topics.name("catalog.skus", settings.topic_prefix)
-        return Catalogue(read_article(m.value) for m in kafka.read_all(brokers, [name]) if m.value is not None)
+        catalogue = Catalogue()
+        for message in kafka.read_all(brokers, [name]):
+            # a line that can't be read is passed over, as by the workers
+            with contextlib.suppress(CatalogueError):
+                catalogue.add(*read_article(message.value or b""))
+        return catalogue
     if path is None:
         raise BadFile("请给出商品目录 --catalogue FILE · name a catalogue: --catalogue FILE")
     try:
