@@ -31,6 +31,11 @@ TUNING = Tuning(compression="lz4", max_fetch_bytes=1 << 18)
 worked off in about a tenth of a second, so that the loop answers the broker in between.
 """
 
+COLLECT = (50_000, 20, 100)
+"""The collector's thresholds: what is kept is kept for hours and has no cycles; to look through it again and again took a third
+of the time.
+"""
+
 
 class Knowledge:
     """What every worker reads whole: the catalogue and the packs, as their topics grow."""
@@ -168,8 +173,7 @@ def run_worker(settings: Settings, brokers: str) -> int:
         raise PortTaken(
             f"指标端口 {port} 已被占用，可设 ORDERSTREAM_METRICS_PORT=0 · metrics port {port} is taken: set ORDERSTREAM_METRICS_PORT=0"
         ) from error
-    # what is kept is kept for hours and has no cycles: looking through it again and again took a third of the time
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(*COLLECT)
     try:
         return run(build(settings, brokers, metrics, settings.state_dir / "worker"))
     except TopicsUnfit as error:

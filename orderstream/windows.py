@@ -491,6 +491,9 @@ class Entity:
             value = sums[high] - sums[low]
             if not judge.fires(value):
                 return None
+            if not trusts:
+                first = [e.fact.order for e in self.entries[low : min(high, low + EVIDENCE_ORDERS + 1)]]
+                return Fire(value, first, self._summed(judge, anchor, low, high, value))
             members = self.entries[low:high]
         else:
             if high - low < (judge.at_least or 0) and measure.distinct is None:
@@ -519,14 +522,42 @@ class Entity:
         for count, entry in enumerate(arrived, 1):
             if measure.count is not None:
                 total = count
-            elif measure.sum == "total":
-                total += entry.fact.total or 0
-            elif measure.sum == "units":
-                total += entry.fact.quantity
+            elif measure.sum is not None:
+                total += (entry.fact.total or 0) if measure.sum == "total" else entry.fact.quantity
             else:
                 total = _distinct(arrived[:count], trusts)
             if judge.fires(total):
                 return max(latest, entry.fact.since)
+        return latest
+
+    def _summed(self, judge: Judge, anchor: Entry, low: int, high: int, value: int) -> int:
+        """When (ms) the record came with which a window's sum first fired. Looks only at those that came after its last order."""
+        since = anchor.fact.since
+        latest = self._latest(high)
+        later: list[tuple[int, int]] = []
+        index = high
+        # no order before the place where the latest arrival so far is no later than this can be one that came later
+        while index > low and latest[index] > since:
+            index -= 1
+            fact = self.entries[index].fact
+            if fact.since > since:
+                later.append(
+                    (fact.since, (fact.total or 0) if judge.rule.measure and judge.rule.measure.sum == "total" else fact.quantity)
+                )
+        value -= sum(amount for _, amount in later)
+        found = since
+        for arrived, amount in sorted(later):
+            if judge.fires(value):
+                break
+            value += amount
+            found = arrived
+        return found
+
+    def _latest(self, high: int) -> list[int]:
+        """The latest `since` among the first n sorted entries, for n up to `high`."""
+        latest = self.cumulated.setdefault("latest", [0])
+        for entry in self.entries[len(latest) - 1 : high]:
+            latest.append(max(latest[-1], entry.fact.since))
         return latest
 
     def _sums(self, what: str) -> list[int]:

@@ -9,6 +9,7 @@ Environment: BENCH_BROKER, BENCH_CATALOGUE, BENCH_APP, BENCH_STATE, BENCH_PROCS,
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import msgspec
 import orjson
 
 from agents import detect
-from agents.app import TUNING, _watch
+from agents.app import COLLECT, TUNING, Knowledge, watch
 from agents.normalise import Names, NormaliseState
 from agents.route import RouteState
 from orderstream import channels, topics
@@ -137,13 +138,17 @@ def worker() -> int:
     metrics = Metrics()
     names = Names(settings.topic_prefix)
     keys = Keys(settings.hash_key())
-    app = make_app(
-        settings.group, settings.brokers or "", env["BENCH_STATE_OWN"], PARTITIONS, watch=_watch(metrics), tuning=TUNING
-    )
     books = Books(catalogue, book.at)
-    attach(app, Hop("normalise", [RAW], lambda p: Intake(p, PARTITIONS, names, books, keys, "CNY", metrics)))
-    attach(app, Hop("detect", [names.facts], detect.factory(PARTITIONS, names, book.pack, settings.timezone, metrics)))
-    attach(app, Hop("route", [names.dossiers], lambda p: Output(p, names, book.pack, metrics)))
+    hops = [
+        Hop("normalise", [RAW], lambda p: Intake(p, PARTITIONS, names, books, keys, "CNY", metrics)),
+        Hop("detect", [names.facts], detect.factory(PARTITIONS, names, book.pack, settings.timezone, metrics)),
+        Hop("route", [names.dossiers], lambda p: Output(p, names, book.pack, metrics)),
+    ]
+    watching = watch(metrics, Knowledge(metrics), {hop.name: hop.topics for hop in hops})
+    app = make_app(settings.group, settings.brokers or "", env["BENCH_STATE_OWN"], PARTITIONS, watch=watching, tuning=TUNING)
+    for hop in hops:
+        attach(app, hop)
+    gc.set_threshold(*COLLECT)
     return run(app)
 
 

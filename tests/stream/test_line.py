@@ -63,17 +63,19 @@ def contradictions(settings: Settings) -> list[str]:
     return [f"{key}: {values}" for key, values in said.items() if len(values) > 1]
 
 
-def test_killed_workers_lose_nothing_and_contradict_nothing(workers: Workers) -> None:
-    """20,000 orders through two workers, one killed at two random moments: every final verdict is the backtest's, byte for
-    byte; then the same file shuffled within the lateness gives the same verdicts.
-    """
-    seed = random.randrange(1 << 30)
+def shuffled(records: list[dict[str, Any]], within: int, seed: int) -> list[dict[str, Any]]:
+    """The same records, each up to `within` ms later than it was received; reference records stay first."""
+    chance = random.Random(seed)
+    told = [r for r in records if r.get("kind", "raw") != "raw"]
+    raw = [r for r in records if r.get("kind", "raw") == "raw"]
+    return told + sorted(raw, key=lambda r: times.parse(r["received_at"]) + chance.randrange(within))
+
+
+def run_line(workers: Workers, articles: list[dict[str, Any]], records: list[dict[str, Any]], seed: int) -> dict[str, bytes]:
+    """What the line says in the end, one of its two workers killed at two random moments on the way."""
     moments = random.Random(seed)
-    history = scenario.make(ORDERS, rate=ORDERS / 600, start=START)
-    articles, records = list(history.catalogue), list(scenario.replay(history))
-    wanted = backtest(articles, records)
-    assert len(wanted) >= ORDERS * 0.99
     settings = workers.settings
+    wanted = backtest(articles, records)
     prepare(settings, articles)
     workers.start(1)
     workers.start(2)
@@ -82,6 +84,23 @@ def test_killed_workers_lose_nothing_and_contradict_nothing(workers: Workers) ->
         time.sleep(moments.uniform(1, 6))
         workers.kill(2)
         workers.start(2)
-    got = await_lines(settings, wanted, workers, 240)
+    return await_lines(settings, wanted, workers, 240)
+
+
+@pytest.mark.parametrize("order", ["as received", "shuffled within the lateness"])
+def test_killed_workers_lose_nothing_and_contradict_nothing(workers: Workers, order: str) -> None:
+    """20,000 orders through two workers, one killed at two random moments: every final verdict is the backtest's, byte for
+    byte, and no number bears two verdicts; also where the orders come shuffled within the lateness.
+    """
+    seed = random.randrange(1 << 30)
+    history = scenario.make(ORDERS, rate=ORDERS / 600, start=START)
+    articles, records = list(history.catalogue), list(scenario.replay(history))
+    wanted = backtest(articles, records)
+    assert len(wanted) >= ORDERS * 0.99
+    if order != "as received":
+        records = shuffled(records, within=times.HOUR, seed=seed)
+
+    got = run_line(workers, articles, records, seed)
+
     assert got == wanted, f"seed {seed}: {differences(got, wanted)}\n{workers.logs()}"
-    assert contradictions(settings) == [], f"seed {seed}"
+    assert contradictions(workers.settings) == [], f"seed {seed}"
