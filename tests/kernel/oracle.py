@@ -72,16 +72,15 @@ class Opinion:
 
 @dataclass
 class Known:
-    """An order as its records say it. at: event time; since: when the record came from which on it has said the same."""
+    """An order as its records say it. at: event time; since: kind of entity -> when it first said so to that, and went on so."""
 
     order: Order
     first: int
     received: int
     at: int
     late: bool
-    since: int
     found: Resolved
-    counts: bool
+    since: dict[str, int] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     user: tuple[str, str] | None = None
 
@@ -244,7 +243,7 @@ def _reading(raw: Raw, order: Order, first: int, goods: Catalogue, numbers: Numb
         at = first
     late = first - at > numbers.lateness
     found = resolve(order, goods, raw.received_at)
-    known = Known(order, first, raw.received_at, at, late, raw.received_at, found, not late)
+    known = Known(order, first, raw.received_at, at, late, found)
     buyer = order.buyer
     if buyer.id is not None:
         known.user = (order.channel, buyer.id)
@@ -264,30 +263,28 @@ def _reading(raw: Raw, order: Order, first: int, goods: Catalogue, numbers: Numb
 
 
 def _say_since(readings: list[Known]) -> None:
-    """since: of the first record in an unbroken row of revisions that say the same to windows."""
-    said = [
-        (
-            r.order.created_at, r.order.status in ("cancelled", "refunded"), r.keys, r.order.total, r.order.currency, r.skus,
-            r.found.pieces, r.place, _small_virtual(r, STANDARD), r.age is None, _deals(r), r.found.unmapped == (),
-        )
-        for r in readings
-    ]  # fmt: skip
-    for index, reading in enumerate(readings):
-        for back in range(index, -1, -1):
-            if said[back] != said[index]:
-                break
-            reading.since = min(reading.since, readings[back].received)
+    """since: of the first record in an unbroken row of revisions that say the same to an entity."""
+    for kind in KEEP:
+        said = [_said(reading, kind) for reading in readings]
+        for index, reading in enumerate(readings):
+            reading.since[kind] = reading.received
+            for back in range(index, -1, -1):
+                if said[back] is None or said[back] != said[index]:
+                    break
+                reading.since[kind] = min(reading.since[kind], readings[back].received)
+
+
+def _said(k: Known, kind: str) -> object:
+    """What an order tells the entities of a kind; None where it is withdrawn."""
+    if _withdrawn(k):
+        return None
+    shared = (k.user, k.order.total, k.order.currency, k.phone, k.age is None, _small_virtual(k, STANDARD))
+    if kind == "sku":
+        return shared, k.found.pieces, _deals(k), k.found.unmapped == ()
+    return shared, k.keys.get(kind), k.skus, k.place if kind == "user" else None
 
 
 # -- judging ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A window's members when it fires, and when (ms) the record came that completed it."""
-
-    members: tuple[Known, ...]
-    complete: int
 
 
 class Court:
@@ -411,8 +408,8 @@ class Court:
             group = [m for m in self._window(me, kind, me.at - span) if not share or m.id == me.id or m.skus & me.skus]
             if share and not me.skus:
                 continue
-            done = _completed(group, me, least)
-            if done is not None and self._in_time(k, done):
+            done = _completed(group, me, least, kind)
+            if done is not None and self._in_time(me, kind, done):
                 return True
         return False
 
@@ -444,8 +441,8 @@ class Court:
                 if not any(m.id == me.id for m in group) or self._off(judged, group, rule, kind, distinct=distinct):
                     continue
                 families = self._families(judged, rule, kind) if distinct else []
-                done = _completed(group, judged, least, distinct=distinct, families=families)
-                if done is not None and self._in_time(k, done):
+                done = _completed(group, judged, least, kind, distinct=distinct, families=families)
+                if done is not None and self._in_time(me, kind, done):
                     return True
         return False
 
@@ -460,8 +457,10 @@ class Court:
         if me is None or me.order.currency != "CNY":
             return False
         group = [m for m in self._window(me, "address", _midnight(me.at) - 1) if m.order.currency == "CNY"]
-        done = _summed([(m.since, m.order.total) for m in group], me, self.n.address_sum, strictly=True)
-        return done is not None and self._in_time(k, done)
+        done = _summed(
+            [(m.since["address"], m.order.total) for m in group], me.since["address"], self.n.address_sum, strictly=True
+        )
+        return done is not None and self._in_time(me, "address", done)
 
     def _stock(self, k: Known) -> Iterator[tuple[str, bool, bool]]:
         pieces = {sku: count for sku, count in k.found.pieces.items() if count > 0}
@@ -475,8 +474,10 @@ class Court:
         if me is not None:
             for sku in low:
                 group = [m for m in self._of("sku") if m.found.pieces.get(sku, 0) > 0 and me.at - MINUTE < m.at <= me.at]
-                done = _summed([(m.since, m.found.pieces[sku]) for m in group], me, self.n.rush, strictly=False)
-                rush = rush or (done is not None and self._in_time(k, done))
+                done = _summed(
+                    [(m.since["sku"], m.found.pieces[sku]) for m in group], me.since["sku"], self.n.rush, strictly=False
+                )
+                rush = rush or (done is not None and self._in_time(me, "sku", done))
         yield "stock-rush", rush, unsure or k.late
 
     def _conversion(self, k: Known) -> tuple[str, bool, bool]:
@@ -522,15 +523,15 @@ class Court:
         if len(past) < self.n.places:
             return False, True
         nearest = min(_km(me.place, m.place) for m in past)
-        done = sorted([*(m.since for m in past)])[self.n.places - 1]
-        return nearest > self.n.far_km and self._in_time(k, max(done, me.since)), False
+        done = sorted(m.since["user"] for m in past)[self.n.places - 1]
+        return nearest > self.n.far_km and self._in_time(me, "user", max(done, me.since["user"])), False
 
     # what is known beside orders
 
-    def _in_time(self, k: Known, complete: int) -> bool:
+    def _in_time(self, me: Known, kind: str, complete: int) -> bool:
         """Found within the horizon, and before the order was shipped."""
-        shipped = self.reference.shipped.get(k.id)
-        return complete - k.since <= self.n.horizon and (shipped is None or complete <= shipped)
+        shipped = self.reference.shipped.get(me.id)
+        return complete - me.since[kind] <= self.n.horizon and (shipped is None or complete <= shipped)
 
     def _trusts(self, k: Known) -> Iterator[dict[str, Any]]:
         """Trust records on an entity of the order, in force at its event time."""
@@ -567,14 +568,14 @@ def _means(entity: str, key: str, k: Known) -> bool:
 
 
 def _completed(
-    group: Sequence[Known], judged: Known, least: int, *, distinct: bool = False, families: Sequence[set[str]] = ()
+    group: Sequence[Known], judged: Known, least: int, kind: str, *, distinct: bool = False, families: Sequence[set[str]] = ()
 ) -> int | None:
     """When the judged order's group first counted `least` with it in it, or None. Accounts of one family count as one."""
     seen: list[Known] = []
-    for member in sorted(group, key=lambda m: m.since):
+    for member in sorted(group, key=lambda m: m.since[kind]):
         seen.append(member)
         if (_accounts(seen, families) if distinct else len(seen)) >= least:
-            return max(member.since, judged.since)
+            return max(member.since[kind], judged.since[kind])
     return None
 
 
@@ -588,12 +589,12 @@ def _accounts(members: Sequence[Known], families: Sequence[set[str]]) -> int:
     return len({frozenset(group) for group in apart})
 
 
-def _summed(values: Iterable[tuple[int, int]], judged: Known, limit: int, *, strictly: bool) -> int | None:
+def _summed(values: Iterable[tuple[int, int]], judged: int, limit: int, *, strictly: bool) -> int | None:
     total = 0
     for since, value in sorted(values):
         total += value
         if total > limit or (total == limit and not strictly):
-            return max(since, judged.since)
+            return max(since, judged)
     return None
 
 
