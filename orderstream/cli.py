@@ -76,7 +76,10 @@ def _table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        # a name is copied whole: what explains it may fold
+        table.add_column(column, no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
     # in a pipe there is no width to fit: nothing is cut
