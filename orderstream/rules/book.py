@@ -76,6 +76,18 @@ class _Era(msgspec.Struct):
     version: str
 
 
+LEAD_MS = 2_000
+"""A pack that is published counts from so much later, so that every worker has it before an order needs it."""
+
+
+def moment(book: PackBook, now: int) -> int:
+    """When a switch thrown at `now` (ms UTC) takes force: at once, or right behind a pack that was published a moment ago.
+
+    A switch before it would be undone by it: a rule disabled in the second after `publish` would be back in the next.
+    """
+    return max((a.at + 1 for a in book.activations if now <= a.at <= now + LEAD_MS), default=now)
+
+
 def bypassed(book: PackBook, now: int) -> bool:
     """Whether a bypass is in force at `now` (ms UTC). A pack whose time has come since has ended it."""
     past = _past(book, now)

@@ -14,9 +14,6 @@ from orderstream.rules.book import Activation, Cause, NoPackError, PackBook, act
 from orderstream.rules.pack import Pack, PackError, load_all
 from orderstream.settings import Settings
 
-LEAD_MS = 2_000
-"""A pack that is published counts from so much later, so that every worker has it before an order needs it."""
-
 
 def check(folder: Path) -> tuple[Pack, list[examples.Claim]]:
     """Loads a pack and runs its examples. Raises BadPack, naming the file or the first claims that do not hold."""
@@ -36,10 +33,10 @@ def check(folder: Path) -> tuple[Pack, list[examples.Claim]]:
 
 
 def publish(settings: Settings, brokers: str, folder: Path, why: str | None = None) -> Activation:
-    """Checks a pack, publishes it, and activates it (at its active_from, otherwise in LEAD_MS). Raises BadPack, NoBroker."""
+    """Checks a pack, publishes it, and activates it (at its active_from, otherwise in books.LEAD_MS). Raises BadPack, NoBroker."""
     pack, _ = check(folder)
     now = _now()
-    activation = Activation(max(pack.active_from, now + LEAD_MS), pack.version, "publish", getpass.getuser(), why)
+    activation = Activation(max(pack.active_from, now + books.LEAD_MS), pack.version, "publish", getpass.getuser(), why)
     first = not kafka.read_packs(settings, brokers).activations
     if first and pack.active_from < 0:
         # the first pack judges what has come already, too
@@ -50,42 +47,48 @@ def publish(settings: Settings, brokers: str, folder: Path, why: str | None = No
 
 def rollback(settings: Settings, brokers: str, why: str | None = None) -> Activation:
     """Activates the pack before the present one (`books.before`), from now on. Raises BadPack where there is none."""
-    book = kafka.read_packs(settings, brokers)
+    book, at = _now_of(settings, brokers)
     try:
-        pack = books.before(book, _now())
+        pack = books.before(book, at)
     except NoPackError:
         raise BadPack("没有更早的规则包可回退 · there is no earlier pack to go back to") from None
-    return _switch(settings, brokers, pack, "rollback", why)
+    return _switch(settings, brokers, pack, at, "rollback", why)
 
 
 def disable(settings: Settings, brokers: str, rule: str, why: str | None = None) -> Activation:
     """One rule to tag-only, from now on. Raises BadPack for a rule that is not there, and while a bypass is in force."""
-    book = kafka.read_packs(settings, brokers)
-    if books.bypassed(book, _now()):
+    book, at = _now_of(settings, brokers)
+    if books.bypassed(book, at):
         # it would disable it in the bypass, and be forgotten at the bypass's end
         raise BadPack(
             "旁路中所有规则都只打标，请先 bypass --off · in a bypass every rule is tag-only: end it first (bypass --off)"
         )
-    return _switch(settings, brokers, _without(_current(book), rule), "disable", why)
+    return _switch(settings, brokers, _without(_current(book, at), rule), at, "disable", why)
 
 
 def bypass(settings: Settings, brokers: str, *, on: bool, why: str | None = None) -> Activation:
     """Every rule to tag-only (on), or back to what was in force before that (off). Raises BadPack where no bypass is."""
-    book = kafka.read_packs(settings, brokers)
+    book, at = _now_of(settings, brokers)
     if on:
-        pack = _current(book)
-        return _switch(settings, brokers, _without(pack, *pack.rules), "bypass", why)
+        pack = _current(book, at)
+        return _switch(settings, brokers, _without(pack, *pack.rules), at, "bypass", why)
     try:
-        pack = books.resumed(book, _now())
+        pack = books.resumed(book, at)
     except NoPackError:
         raise BadPack("没有开启旁路 · no bypass is in force") from None
-    return _switch(settings, brokers, pack, "resume", why)
+    return _switch(settings, brokers, pack, at, "resume", why)
 
 
-def _current(book: PackBook) -> Pack:
+def _now_of(settings: Settings, brokers: str) -> tuple[PackBook, int]:
+    """The packs as they are published, and when a switch thrown now takes force."""
+    book = kafka.read_packs(settings, brokers)
+    return book, books.moment(book, _now())
+
+
+def _current(book: PackBook, at: int) -> Pack:
     if not book.activations:
         raise BadPack("没有生效的规则包 · no rule pack is active")
-    return book.at(_now())
+    return book.at(at)
 
 
 def _without(pack: Pack, *rules: str) -> Pack:
@@ -95,8 +98,8 @@ def _without(pack: Pack, *rules: str) -> Pack:
         raise BadPack(f"没有这条规则 · {error}") from error
 
 
-def _switch(settings: Settings, brokers: str, pack: Pack, cause: Cause, why: str | None) -> Activation:
-    activation = Activation(_now(), pack.version, cause, getpass.getuser(), why)
+def _switch(settings: Settings, brokers: str, pack: Pack, at: int, cause: Cause, why: str | None) -> Activation:
+    activation = Activation(at, pack.version, cause, getpass.getuser(), why)
     _send(settings, brokers, pack, activation)
     return activation
 

@@ -172,6 +172,20 @@ def test_a_scheduled_pack_ends_a_bypass_when_its_time_comes(desk: Desk) -> None:
         books.resumed(desk.book, 10**9)
 
 
+def test_a_switch_right_behind_a_publish_is_meant_for_it(desk: Desk) -> None:
+    """A pack counts 2 s after it was published; what is thrown in between comes after it, and what is for tomorrow waits."""
+    desk.publish(ONE)
+    now = desk.now + 10_000
+    assert books.moment(desk.book, now) == now
+
+    desk.publish(TWO, at=now + books.LEAD_MS)
+    desk.publish(THREE, at=10**9)
+    at = books.moment(desk.book, now)
+    assert at == now + books.LEAD_MS + 1
+    assert desk.book.at(at) is TWO
+    assert books.before(desk.book, at) is ONE
+
+
 def test_the_first_pack_holds_before_its_time(desk: Desk) -> None:
     """As for orders, so for the switches."""
     desk.publish(ONE, at=10**9)
