@@ -82,7 +82,7 @@ class World:
         self.partitions = partitions
         self.topics: dict[tuple[str, int], list[Record]] = defaultdict(list)
         for record in history:
-            self._feed(record)
+            self.feed(record)
         books = Books(GOODS, BOOK.at)
         makers: list[tuple[str, list[str], Callable[[int], Any]]] = [
             (
@@ -97,7 +97,8 @@ class World:
         for lane in self.lanes:
             lane.begin()
 
-    def _feed(self, record: Mapping[str, Any]) -> None:
+    def feed(self, record: Mapping[str, Any]) -> None:
+        """A replay record comes to its topic."""
         kind = record.get("kind", "raw")
         if kind == "raw":
             item = replay.read_item(record, KEYS, "CNY")

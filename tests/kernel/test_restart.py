@@ -7,14 +7,12 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from histories import Record, histories, run
+from histories import Record, T, histories, raw, run
 from hops import World
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 quick = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-steady = histories(shifts=[0])
-"""Without edits of the event time: test_moving.test_neighbours_are_answered_again is about these."""
 seeds = st.integers(0, 2**32)
 
 
@@ -38,8 +36,8 @@ def test_partitions_agree_with_one_line(history: list[Record], partitions: int, 
     assert world.lines() == run(history)
 
 
-@settings(quick, phases=[Phase.generate])
-@given(steady, st.integers(1, 3), seeds, st.integers(1, 6))
+@settings(quick, max_examples=150)
+@given(histories(), st.integers(1, 3), seeds, st.integers(1, 6))
 def test_death_at_any_point(history: list[Record], partitions: int, seed: int, deaths: int) -> None:
     """Killed at any points, the line ends with the verdicts of the backtest, and never says two things under one number."""
     world = World(history, partitions, seed)
@@ -52,7 +50,7 @@ def test_death_at_any_point(history: list[Record], partitions: int, seed: int, d
 
 
 @quick
-@given(steady, seeds, st.integers(1, 6))
+@given(histories(), seeds, st.integers(1, 6))
 def test_nothing_lost_outside(history: list[Record], seed: int, deaths: int) -> None:
     """Whatever was on its way when the worker died is made up for: the last verdict's records are all there."""
     world = World(history, 2, seed)
@@ -84,6 +82,25 @@ def unheard(world: World) -> list[Any]:
 
 def _rules(value: dict[str, Any]) -> tuple[str, ...]:
     return tuple(signal["rule"] for signal in value["signals"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_memory_survives(seed: int) -> None:
+    """After everybody has died at rest, a second order still finds the first in its windows, and a repeat is a repeat."""
+    body = {"currency": "CNY", "lines": [{"code": "c1", "quantity": 1, "price": "100.00"}], "buyer": {"id": "u1"}}
+    first, second = (raw(number, T, T + 1, body, revision=1) for number in ("1", "2"))
+    world = World([first], 2, seed)
+    world.run(deaths=0)
+    for lane in world.lanes:
+        lane.die()
+        lane.begin()
+    world.feed(first)
+    world.feed(second)
+
+    world.run(deaths=0)
+
+    assert world.lines() == run([first, second])
+    assert b"duplicate-order" in world.lines()[1].split(b"not_available")[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
