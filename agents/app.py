@@ -26,7 +26,12 @@ from orderstream.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-TUNING = Tuning(compression="lz4", max_fetch_bytes=1 << 18)
+TUNING = Tuning(
+    compression="lz4",
+    max_fetch_bytes=1 << 18,
+    linger_s=0.004,
+    gather_s=0.004,
+)
 """What the workers send is compressed: gzip would take as long as the whole kernel. A fetch of a partition is kept to what is
 worked off in about a tenth of a second, so that the loop answers the broker in between.
 """

@@ -27,7 +27,8 @@ class Case(msgspec.Struct, array_like=True):
     """What route remembers of an order.
 
     number: verdict_seq of the last verdict; said: that verdict and document, in short. out: the public topic the order stands
-    on ("released", "review", "frozen" or ""); shown: what stands there, in short; acted: actions asked for. released: it has been released to the ERP at some time. lifted: a person decided.
+    on ("released", "review", "frozen" or ""); shown: what stands there, in short; acted: actions asked for. released: it has been released to the ERP at some time. lifted: a person decided; known: the
+    rules that had fired by then.
     """
 
     order: str
@@ -46,6 +47,7 @@ class Case(msgspec.Struct, array_like=True):
     acted: set[str] = set()
     shown: bytes = b""
     locked: bool = False
+    known: set[str] | None = None
 
 
 class Public(msgspec.Struct):
@@ -102,6 +104,8 @@ class Router:
         case.number += 1
         previous = case.verdict
         case.verdict = verdict.line.verdict
+        if case.lifted is not None and case.known is None:
+            case.known = {signal.rule for signal in verdict.line.signals}
         self._move(case)
         return self._records(case, verdict, pack, now, previous, again=again)
 
@@ -272,11 +276,11 @@ class Router:
             out.append(_action(case, "unlock-stock", None, verdict.line.level, None, {}))
         if verdict.line.verdict in ("withdrawn", "pending"):
             return out
-        if case.lifted is not None and verdict.line.verdict != "released":
+        new = {signal.rule for signal in verdict.line.signals} - (case.known or set())
+        if case.lifted is not None and new:
             # people outrank the machine: a later signal tells them and changes nothing
-            out.append(
-                _action(case, "notify", None, verdict.line.level, None, {"to": "supervisor", "why": "signal-after-decision"})
-            )
+            told = {"to": "supervisor", "why": "signal-after-decision", "rules": sorted(new)}
+            out.append(_action(case, "notify", None, verdict.line.level, None, told))
         late = {"to": "supervisor", "why": "found-late"}
         out += [_action(case, "notify", t["rule"], "low", None, late) for t in verdict.tags if t["tag"] == "found-late"]
         for signal in verdict.line.signals:
@@ -303,7 +307,8 @@ def _params(action: Action) -> dict[str, Any]:
 
 
 def _action(case: Case, do: str, rule: str | None, level: str, until: int | None, params: dict[str, Any]) -> dict[str, Any]:
-    key = hashlib.sha256(f"{case.order}\0{do}\0{rule}\0{params.get('why')}".encode()).hexdigest()[:32]
+    said = (case.order, do, rule, params.get("why"), params.get("rules"))
+    key = hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:32]
     return {
         "id": key,
         "order_id": case.order,

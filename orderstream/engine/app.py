@@ -51,6 +51,8 @@ class Tuning:
     commit_interval_s: float = 0.5
     idle_interval_s: float = 1.0
     linger_s: float = 0.0
+    gather_s: float = 0.0
+    """How long the first record of a quiet moment waits for others; nobody waits while there is a backlog."""
     max_request_bytes: int = 4 << 20
     max_batch_bytes: int = 1 << 18
     # gzip costs 50 µs a record batch before its first byte, and is all that aiokafka has without a C library: what should be

@@ -126,6 +126,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     woken.cancel()
                 for waiter in done - {woken}:
                     waiter.result()  # authorisation errors
+                if done - {woken} and engine.tuning.gather_s:
+                    # we had to wait, so the load is low: what comes within the next moment goes with this
+                    await asyncio.sleep(engine.tuning.gather_s)
         return -1, {}
 
     def wake(self, tp: TP) -> None:
