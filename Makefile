@@ -45,8 +45,8 @@ format: setup ## 自动排版 · format in place
 types: setup ## mypy --strict
 	$(BIN)/mypy
 
-bench: setup ## 基准作业的吞吐 · throughput of the reference job
-	$(BIN)/python bench/reference.py
+bench: setup ## 从接收到判定的延迟 · webhook to verdict, paced; bench/README.md has the rest
+	$(BIN)/python bench/latency.py
 
 lock: ## 重新生成锁定文件（需要 uv）· write the lock file anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra dev pyproject.toml --output-file requirements.lock

@@ -124,7 +124,12 @@ class Normaliser:
         now: ms, when this happens, for the timings only.
         """
         self.progress = max(self.progress, raw.received_at)
-        parsed = channels.channel(raw.channel).parse(raw)
+        channel = channels.registry().get(raw.channel)
+        if channel is None:
+            digest = hashlib.sha256(raw.body).hexdigest()
+            why = f"没有渠道 {raw.channel} 的解析 · nothing here reads the channel {raw.channel}"
+            return Normalised(rejected=self._turn(raw, Rejected(f"raw:{digest}", "unknown-channel", why)))
+        parsed = channel.parse(raw)
         if isinstance(parsed, Skip):
             return Normalised(skipped=parsed.reason)
         if isinstance(parsed, Rejected):
