@@ -11,8 +11,10 @@ Times are ms UTC, amounts minor units, distances km.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import cel
@@ -31,7 +33,15 @@ _LAST = "\U0010ffff"
 """Sorts after every order id."""
 
 _NOTHING: dict[str, Any] = {}
+"""Shared wherever there is nothing; never written."""
 _NONE: list[Any] = []
+
+
+@lru_cache(maxsize=65536)
+def _together(names: tuple[str, ...]) -> frozenset[str]:
+    """One set for all that name the same."""
+    return frozenset(names)
+
 
 Packs = Callable[[str], Pack]
 """The compiled pack of a version."""
@@ -66,54 +76,28 @@ class Entry:
     __slots__ = ("before", "fact", "findings", "fires", "judged", "marks", "missing", "profiles", "skus")
 
     def __init__(self, fact: Fact, before: tuple[int, ...] = ()) -> None:
+        # most orders meet nothing here: what is empty is shared, and made when it is first written
         self.fact = fact
         self.before = before
         """Event times at which the order stood here with earlier versions of its fact."""
-        self.skus = frozenset(fact.skus)
+        self.skus = _together(fact.skus)
         self.judged = False
-        self.findings: dict[str, Finding] = {}
+        self.findings: dict[str, Finding] = _NOTHING
         self.missing: frozenset[str] = frozenset()
-        self.profiles: dict[str, bool | None] = {}
+        self.profiles: dict[str, bool | None] = _NOTHING
         """Rule -> whether its profile's condition holds: no other order has a part in that."""
-        self.fires: dict[str, Fire] = {}
+        self.fires: dict[str, Fire] = _NOTHING
         """Rules that mark all, and whose window ending here fires."""
-        self.marks: dict[str, tuple[Entry, Fire, bool]] = {}
+        self.marks: dict[str, tuple[Entry, Fire, bool]] = _NOTHING
         """Rule -> the earliest window that marks this order, and whether that was found within the horizon."""
 
 
-class Entity:
-    """All orders of one entity within the horizon, sorted by (event time, order id), and what is known about it."""
+class Rare:
+    """What few entities have: late orders that only ask, orders that left, and reference data."""
 
-    __slots__ = (
-        "asking",
-        "by_order",
-        "cumulated",
-        "entries",
-        "firing",
-        "floors",
-        "gone",
-        "keys",
-        "kind",
-        "name",
-        "rates",
-        "scheduled",
-        "span",
-        "stocks",
-        "trusts",
-        "zone",
-    )
+    __slots__ = ("asking", "floors", "gone", "rates", "stocks", "trusts")
 
-    def __init__(self, name: str, zone: str) -> None:
-        self.name = name
-        self.kind = name.partition(":")[0]
-        self.zone = zone
-        self.scheduled = False
-        """Whether the detector will look here when the oldest order is due to be forgotten."""
-        self.span = 0
-        """The longest window (ms) of any rule that has judged here."""
-        self.keys: list[tuple[int, str]] = []
-        self.entries: list[Entry] = []
-        self.by_order: dict[str, Entry] = {}
+    def __init__(self) -> None:
         self.asking: dict[str, Entry] = {}
         """Late orders: they ask about the profile and count in no window."""
         self.gone: dict[str, tuple[int, int]] = {}
@@ -122,9 +106,38 @@ class Entity:
         self.rates: list[Rate] = []
         self.floors: list[Floor] = []
         self.trusts: list[Trust] = []
-        self.cumulated: dict[str, list[int]] = {}
-        self.firing: dict[str, int] = {}
+
+
+_NO_RARE = Rare()
+"""Shared by the entities that have none; never written."""
+
+
+class Entity:
+    """All orders of one entity within the horizon, sorted by (event time, order id), and what is known about it."""
+
+    __slots__ = ("by_order", "cumulated", "entries", "firing", "keys", "kind", "name", "rare", "scheduled", "span", "zone")
+
+    def __init__(self, name: str, zone: str) -> None:
+        self.name = name
+        self.kind = sys.intern(name.partition(":")[0])
+        self.zone = zone
+        self.scheduled = False
+        """Whether the detector will look here when the oldest order is due to be forgotten."""
+        self.span = 0
+        """The longest window (ms) of any rule that has judged here."""
+        self.keys: list[tuple[int, str]] = []
+        self.entries: list[Entry] = []
+        self.by_order: dict[str, Entry] = {}
+        self.rare = _NO_RARE
+        self.cumulated: dict[str, list[int]] = _NOTHING
+        self.firing: dict[str, int] = _NOTHING
         """Rule that marks all -> how many windows fire."""
+
+    def _own(self) -> Rare:
+        """Its own Rare, to be written."""
+        if self.rare is _NO_RARE:
+            self.rare = Rare()
+        return self.rare
 
     # -- what changes it ---------------------------------------------------------------------------------------------
 
@@ -138,8 +151,8 @@ class Entity:
         left: list[Entry] = []
         repeated: list[int] = []
         for fact in facts:
-            old = self.by_order.get(fact.order) or self.asking.get(fact.order)
-            gone = self.gone.get(fact.order)
+            old = self.by_order.get(fact.order) or self.rare.asking.get(fact.order)
+            gone = self.rare.gone.get(fact.order)
             if (old is not None and old.fact.version > fact.version) or (gone is not None and gone[0] > fact.version):
                 continue
             if (old is not None and old.fact == fact) or (old is None and fact.gone and gone == (fact.version, fact.at)):
@@ -151,9 +164,9 @@ class Entity:
                 left.append(old)
                 moved.append(old.fact.at)
             if fact.gone:
-                self.gone[fact.order] = (fact.version, fact.at)
+                self._own().gone[fact.order] = (fact.version, fact.at)
                 continue
-            self.gone.pop(fact.order, None)
+            self.rare.gone.pop(fact.order, None)
             past = () if old is None else old.before if old.fact.at == fact.at else (*old.before, old.fact.at)
             entry = Entry(fact, past)
             fresh.append(entry)
@@ -161,16 +174,16 @@ class Entity:
                 self._insert(entry)
                 moved.append(fact.at)
             else:
-                self.asking[fact.order] = entry
+                self._own().asking[fact.order] = entry
         touched: dict[str, Entry] = {}
         self._rejudge(sorted(set(moved)), packs, touched)
         for entry in left:
             self._unmark(entry, packs, touched)
         for entry in fresh:
             order = entry.fact.order
-            if self.asking.get(order) is entry:
+            if self.rare.asking.get(order) is entry:
                 self._judge(entry, packs, None, -1)
-            if entry is self.by_order.get(order) or entry is self.asking.get(order):
+            if entry is self.by_order.get(order) or entry is self.rare.asking.get(order):
                 touched[order] = entry
         for at in repeated:
             # the same again: answers that a crash may have swallowed are given again
@@ -180,14 +193,15 @@ class Entity:
     def learn(self, update: Update, packs: Packs) -> list[Entry]:
         """Takes reference data in; the entries whose answer is another now, or all that it holds for where it is a repeat."""
         shelf: Any
+        rare = self._own()
         if isinstance(update, Stock):
-            shelf = self.stocks
+            shelf = rare.stocks
         elif isinstance(update, Rate):
-            shelf = self.rates
+            shelf = rare.rates
         elif isinstance(update, Floor):
-            shelf = self.floors
+            shelf = rare.floors
         else:
-            shelf = self.trusts
+            shelf = rare.trusts
         again = update in shelf or isinstance(update, Trust)
         if update not in shelf:
             insort(shelf, update)
@@ -203,7 +217,7 @@ class Entity:
             if isinstance(update, Trust):
                 self._refire(entry, index, packs(entry.fact.pack).kind(self.kind).marking, refired)
         self._remark(refired, packs, touched)
-        for entry in self.asking.values():
+        for entry in self.rare.asking.values():
             held = update.at <= entry.fact.at and (until is None or entry.fact.at < until)
             if held and (self._judge(entry, packs, None, -1) or again):
                 touched[entry.fact.order] = entry
@@ -217,29 +231,40 @@ class Entity:
                 del self.by_order[entry.fact.order]
                 self._unfire(entry)
             del self.keys[:cut], self.entries[:cut]
-            self.cumulated.clear()
-        for order in [o for o, e in self.asking.items() if e.fact.at < before]:
-            del self.asking[order]
-        for order in [o for o, (_, at) in self.gone.items() if at < before]:
-            del self.gone[order]
+            self.cumulated = _NOTHING
+        rare = self.rare
+        if rare is _NO_RARE:
+            return
+        for order in [o for o, e in rare.asking.items() if e.fact.at < before]:
+            del rare.asking[order]
+        for order in [o for o, (_, at) in rare.gone.items() if at < before]:
+            del rare.gone[order]
         dated: list[Any]
-        for dated in (self.stocks, self.rates):
+        for dated in (rare.stocks, rare.rates):
             past = bisect_left(dated, before, key=_at)
             if past > 1:
                 del dated[: past - 1]
-        self.floors = [f for f in self.floors if f.until > before]
-        self.trusts = [t for t in self.trusts if t.until > before]
+        rare.floors = [f for f in rare.floors if f.until > before]
+        rare.trusts = [t for t in rare.trusts if t.until > before]
 
     @property
     def empty(self) -> bool:
         """Nothing is remembered here any more."""
-        return not (self.entries or self.asking or self.gone or self.stocks or self.rates or self.floors or self.trusts)
+        return not (
+            self.entries
+            or self.rare.asking
+            or self.rare.gone
+            or self.rare.stocks
+            or self.rare.rates
+            or self.rare.floors
+            or self.rare.trusts
+        )
 
     def oldest(self) -> int | None:
         """Event time of the first order that is still kept here."""
         kept = [self.keys[0][0]] if self.keys else []
-        kept += [e.fact.at for e in self.asking.values()]
-        kept += [at for _, at in self.gone.values()]
+        kept += [e.fact.at for e in self.rare.asking.values()]
+        kept += [at for _, at in self.rare.gone.values()]
         return min(kept, default=None)
 
     def _insert(self, entry: Entry) -> None:
@@ -251,7 +276,7 @@ class Entity:
         self._forget_sums(index)
 
     def _remove(self, entry: Entry) -> None:
-        if self.asking.pop(entry.fact.order, None) is not None:
+        if self.rare.asking.pop(entry.fact.order, None) is not None:
             return
         index = bisect_left(self.keys, (entry.fact.at, entry.fact.order))
         del self.keys[index], self.entries[index]
@@ -274,7 +299,7 @@ class Entity:
         span = max(self.span, 1)
         low = bisect_right(self.keys, (at - span, _LAST))
         high = bisect_left(self.keys, (at + span, ""))
-        return [*self.entries[low:high], *(e for e in self.asking.values() if e.fact.at == at)]
+        return [*self.entries[low:high], *(e for e in self.rare.asking.values() if e.fact.at == at)]
 
     def _rejudge(self, moved: list[int], packs: Packs, touched: dict[str, Entry]) -> None:
         """Judges again every window into which an order came, or out of which one went, at these times (sorted)."""
@@ -327,7 +352,9 @@ class Entity:
             if fire is None:
                 del anchor.fires[judge.id]
             else:
-                anchor.fires[judge.id] = fire
+                anchor.fires = {**anchor.fires, judge.id: fire}
+            if self.firing is _NOTHING:
+                self.firing = {}
             self.firing[judge.id] = self.firing.get(judge.id, 0) + (before is None) - (fire is None)
             refired.setdefault(judge.id, []).append(index)
 
@@ -359,7 +386,8 @@ class Entity:
     def _mark(self, rule: str, entry: Entry, packs: Packs) -> None:
         """Sets the earliest firing window that has this entry for a member; one found within the horizon goes first."""
         pack = packs(entry.fact.pack)
-        entry.marks.pop(rule, None)
+        if rule in entry.marks:
+            entry.marks = {r: mark for r, mark in entry.marks.items() if r != rule}
         if not self.firing.get(rule) or rule in entry.fact.out or rule not in pack.judges:
             return
         for index in range(bisect_left(self.keys, (entry.fact.at, "")), len(self.entries)):
@@ -377,7 +405,7 @@ class Entity:
                 continue
             in_time = max(fire.found, entry.fact.since) - entry.fact.since <= pack.horizon
             if in_time or rule not in entry.marks:
-                entry.marks[rule] = (anchor, fire, in_time)
+                entry.marks = {**entry.marks, rule: (anchor, fire, in_time)}
             if in_time:
                 return
 
@@ -392,7 +420,7 @@ class Entity:
             judges = pack.kind(self.kind).newest
             findings: dict[str, Finding] = {}
             missing: set[str] = set()
-            entry.profiles = {}
+            entry.profiles = _NOTHING
         else:
             judges = only
             findings = {rule: f for rule, f in entry.findings.items() if not any(j.id == rule for j in only)}
@@ -410,7 +438,7 @@ class Entity:
             if "profile" in judge.programs:
                 if only is None:
                     context = context or self._context(entry, pack)
-                    entry.profiles[judge.id] = judge.test("profile", context)
+                    entry.profiles = {**entry.profiles, judge.id: judge.test("profile", context)}
                 holds = entry.profiles[judge.id]
                 if holds is None:
                     missing.add(judge.id)
@@ -426,22 +454,22 @@ class Entity:
             findings[judge.id] = self._finding(judge, entry, fire, context)
         changed = not entry.judged or findings != entry.findings or missing != entry.missing
         entry.judged = True
-        entry.findings = findings
-        entry.missing = frozenset(missing)
+        entry.findings = findings or _NOTHING
+        entry.missing = _together(tuple(sorted(missing)))
         return changed
 
     def _lacks(self, judge: Judge, entry: Entry) -> bool:
         at = entry.fact.at
-        return ("stock" in judge.rule.needs and _as_of(self.stocks, at) is None) or (
-            "rate" in judge.rule.needs and _as_of(self.rates, at) is None
+        return ("stock" in judge.rule.needs and _as_of(self.rare.stocks, at) is None) or (
+            "rate" in judge.rule.needs and _as_of(self.rare.rates, at) is None
         )
 
     def _context(self, entry: Entry, pack: Pack) -> cel.Context:
         """What a profile expression reads, as of the order's event time."""
         fact = entry.fact
-        stock = _as_of(self.stocks, fact.at)
-        rate = _as_of(self.rates, fact.at)
-        floors = [f.price for f in self.floors if f.at <= fact.at < f.until]
+        stock = _as_of(self.rare.stocks, fact.at)
+        rate = _as_of(self.rare.rates, fact.at)
+        floors = [f.price for f in self.rare.floors if f.at <= fact.at < f.until]
         return pack.reading(
             fact={
                 "quantity": fact.quantity,
@@ -555,14 +583,19 @@ class Entity:
 
     def _latest(self, high: int) -> list[int]:
         """The latest `since` among the first n sorted entries, for n up to `high`."""
-        latest = self.cumulated.setdefault("latest", [0])
+        latest = self._cumulated("latest")
         for entry in self.entries[len(latest) - 1 : high]:
             latest.append(max(latest[-1], entry.fact.since))
         return latest
 
+    def _cumulated(self, what: str) -> list[int]:
+        if self.cumulated is _NOTHING:
+            self.cumulated = {}
+        return self.cumulated.setdefault(what, [0])
+
     def _sums(self, what: str) -> list[int]:
         """Cumulated sums over the sorted entries, extended from where the last change left them."""
-        sums = self.cumulated.setdefault(what, [0])
+        sums = self._cumulated(what)
         total = sums[-1]
         for entry in self.entries[len(sums) - 1 :]:
             total += (entry.fact.total or 0) if what == "total" else entry.fact.quantity
@@ -596,13 +629,13 @@ class Entity:
         return max(entry.fact.since, arrived[measure.members - 1])
 
     def _trusts(self, rule: str, at: int) -> list[Trust]:
-        return [t for t in self.trusts if rule in t.rules and t.at <= at < t.until] if self.trusts else []
+        return [t for t in self.rare.trusts if rule in t.rules and t.at <= at < t.until] if self.rare.trusts else []
 
     def _waived(self, entry: Entry, packs: Packs) -> set[str]:
         """Rules that a trust switches off for this order. A trust among accounts is heeded where windows are judged."""
         fact = entry.fact
         waived: set[str] = set()
-        for trust in self.trusts:
+        for trust in self.rare.trusts:
             if not trust.at <= fact.at < trust.until:
                 continue
             if not trust.users:
