@@ -344,6 +344,8 @@ class Reading:
             self.tags.append("late")
         self.movable = received - self.at <= pack.lateness + pack.horizon or self.late
         """Whether this revision still moves windows: an edit past the horizon changes the order alone."""
+        if not self.movable and order.status not in WITHDRAWN:
+            self.tags.append("edited-late")
         self._judged: tuple[dict[str, Finding], list[str]] | None = None
         self._told: list[Fact] | None = None
         self._barred_rules: tuple[set[str], set[str]] | None = None
@@ -599,7 +601,8 @@ class Reading:
             since = _since(revisions, _rule_number(rule))
             findings[rule] = Finding(finding.evidence, since, since)
         _, barred = self.barred()
-        absent = {j.id for j in pack.asking if not any(k in self.entities for k in j.kinds)}
+        asked = {key.partition(":")[0] for key in facts}
+        absent = {j.id for j in pack.asking if asked.isdisjoint(j.kinds)}
         if not self._converted:
             absent -= {j.id for j in pack.by_kind.get("pair", ())}
         if self.resolved.unmapped:

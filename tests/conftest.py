@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ KEY = "key-of-the-tests"
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No developer's ORDERSTREAM_* reaches a test, except the broker that the suite is told to use; subprocesses inherit this."""
+    # a suite that was started in a shell's background ignores SIGINT, and so would every process that it tests with one
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kept = {"BROKERS", "BROKER_WITH", "CACHE_DIR", "SAMPLES"}
     before = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     for name in before:

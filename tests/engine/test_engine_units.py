@@ -27,6 +27,7 @@ from orderstream.engine import (
     make_app,
     partition_for,
 )
+from orderstream.engine.app import Tuning
 from orderstream.engine.changelog import CLAIM, SIGNED, Reading, claim_headers, signed_headers
 from orderstream.engine.lane import Lane, Wires
 from orderstream.engine.partitioner import Partitioner, murmur2
@@ -302,7 +303,7 @@ class Drawn:
         self.draws = 0
         self.waiter: asyncio.Future | None = None
         self.thread = object.__new__(ConsumerThread)
-        self.thread.app = SimpleNamespace(engine=SimpleNamespace(epoch=1))
+        self.thread.app = SimpleNamespace(engine=SimpleNamespace(epoch=1, tuning=Tuning()))
         self.thread.consumer = SimpleNamespace(flow_active=True)
         self.thread._consumer = self
 
