@@ -1,7 +1,7 @@
 """What expressions read, once with everything and once with the least: each is run on both before a pack is used.
 
 Law: a name that no order has is found when the pack is loaded, in its file, not at night in a worker. Shapes are those of
-`normalise.Reading.context` and `windows.Entity._context`; a test holds them together.
+`reading.Reading.context` and `windows.Entity._context`; a test holds them together.
 """
 
 from __future__ import annotations
