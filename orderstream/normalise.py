@@ -135,7 +135,7 @@ class Normaliser:
 
     def _order(self, raw: Raw, order: Order, position: int, now: int) -> Normalised:
         state = self._state(order.order_id, order.created_at)
-        body = hashlib.sha256(raw.body).hexdigest()[:16]
+        body = _short(raw)
         told = order.revision if order.revision is not None else ABSENT
         updated = order.updated_at if order.updated_at is not None else ABSENT
         same = self._same(state, told, updated, body)
@@ -172,7 +172,7 @@ class Normaliser:
 
     @staticmethod
     def _key(state: OrderState, raw: Raw) -> tuple[int, int, int]:
-        body = hashlib.sha256(raw.body).hexdigest()[:16]
+        body = _short(raw)
         return max((r.key for r in state.revisions if r.body == body), default=(ABSENT, ABSENT, 0))
 
     def _state(self, order: str, at: int) -> OrderState:
@@ -273,6 +273,11 @@ class Normaliser:
             raw.headers,
             raw.body,
         )
+
+
+def _short(raw: Raw) -> str:
+    """A record's bytes in short."""
+    return hashlib.sha256(raw.body).hexdigest()[:16]
 
 
 def _with_refunds(order: Order, refunds: dict[str, Refund]) -> Order:

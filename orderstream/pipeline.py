@@ -17,7 +17,7 @@ from orderstream.orders import Raw
 from orderstream.replay import Item
 from orderstream.route import Public, Router
 from orderstream.rules.book import PackBook
-from orderstream.verdict import Line, complete, judge, rejected_line
+from orderstream.verdict import Line, Rejects, complete, judge, rejected_line
 
 
 class Pipeline:
@@ -28,7 +28,7 @@ class Pipeline:
         self._normaliser = Normaliser(Books(catalogue, book.at), keys)
         self._detector = Detector(book.pack, zone)
         self._router = Router(book.pack)
-        self._rejected: dict[str, tuple[int, Line]] = {}
+        self._rejects = Rejects()
         self._position = 0
         self.skipped = 0
 
@@ -47,9 +47,7 @@ class Pipeline:
             self.skipped += 1
         if done.rejected is not None:
             line = rejected_line(done.rejected.order_id, done.rejected.sentence, done.rejected.pack)
-            known = self._rejected.get(line.order_id)
-            if known is None or (raw.received_at, line.encode()) < (known[0], known[1].encode()):
-                self._rejected[line.order_id] = (raw.received_at, line)
+            self._rejects.add(raw.received_at, line)
         told = [] if done.dossier is None else [done.dossier]
         return self._router.process([*told, *self._answers([*done.facts])], 0)
 
@@ -58,7 +56,7 @@ class Pipeline:
 
     def verdicts(self) -> Iterator[Line]:
         """The final verdict of every order and reject so far, by order id. An order goes before a reject of its id."""
-        lines: dict[str, Line] = {order: line for order, (_, line) in self._rejected.items()}
+        lines = self._rejects.lines()
         for case in self._router.cases.values():
             dossier = case.dossier
             if dossier is not None and complete(dossier, case.answers):

@@ -59,6 +59,24 @@ def rejected_line(order_id: str, reason: str, pack: str) -> Line:
     return Line(order_id, "rejected", "none", 0, pack, [], [], reason)
 
 
+class Rejects:
+    """Rejected records by the id that they bear: of several the one received first stands, whatever came first."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[int, bytes, Line]] = {}
+
+    def add(self, received_at: int, line: Line) -> None:
+        """Takes one in. received_at: ms."""
+        one = (received_at, line.encode(), line)
+        known = self._first.get(line.order_id)
+        if known is None or one[:2] < known[:2]:
+            self._first[line.order_id] = one
+
+    def lines(self) -> dict[str, Line]:
+        """Id -> the line that stands for it."""
+        return {order: line for order, (_, _, line) in self._first.items()}
+
+
 def complete(dossier: Dossier, answers: Mapping[str, Answer]) -> bool:
     """Whether every fact of this dossier has been answered."""
     for entity, version in dossier.expects.items():

@@ -10,50 +10,37 @@ import msgspec
 from orderstream import kafka, topics
 from orderstream.backtest import summarise, write
 from orderstream.normalise import Rejection
-from orderstream.rules.model import Level
 from orderstream.settings import Settings
-from orderstream.verdict import Decision, Line, Signal, rejected_line
+from orderstream.verdict import Line, Rejects, rejected_line
 
 
-class _Verdict(msgspec.Struct):
-    """What is read of a record of orders.verdicts."""
+class _Number(msgspec.Struct):
+    """Which verdict of which order a record of orders.verdicts is."""
 
     order_id: str
     verdict_seq: int
-    verdict: Decision
-    level: Level
-    score: int
-    pack: str
-    signals: list[Signal]
-    not_available: list[str]
 
 
 def final_lines(settings: Settings, brokers: str) -> dict[str, Line]:
     """Order id -> its last verdict; rejects that no order has come for, by their own id. Raises NoBroker, TopicsUnfit."""
     verdicts = topics.name("orders.verdicts", settings.topic_prefix)
     rejected = topics.name("orders.rejected", settings.topic_prefix)
-    read_verdict = msgspec.json.Decoder(_Verdict).decode
+    read_number = msgspec.json.Decoder(_Number).decode
+    read_line = msgspec.json.Decoder(Line).decode
     read_rejection = msgspec.json.Decoder(Rejection).decode
-    latest: dict[str, _Verdict] = {}
-    turned: dict[str, tuple[int, bytes, Line]] = {}
+    latest: dict[str, tuple[int, bytes]] = {}
+    rejects = Rejects()
     for message in kafka.read_all(brokers, [verdicts, rejected]):
         if message.value is None:
             continue
         if message.topic == verdicts:
-            verdict = read_verdict(message.value)
-            known = latest.get(verdict.order_id)
-            if known is None or known.verdict_seq <= verdict.verdict_seq:
-                latest[verdict.order_id] = verdict
+            told = read_number(message.value)
+            if told.order_id not in latest or latest[told.order_id][0] <= told.verdict_seq:
+                latest[told.order_id] = (told.verdict_seq, message.value)
         else:
             rejection = read_rejection(message.value)
-            line = rejected_line(rejection.order_id, rejection.sentence, rejection.pack)
-            first = turned.get(rejection.order_id)
-            if first is None or (rejection.received_at, line.encode()) < first[:2]:
-                turned[rejection.order_id] = (rejection.received_at, line.encode(), line)
-    lines = {order: line for order, (_, _, line) in turned.items()}
-    for order, v in latest.items():
-        lines[order] = Line(order, v.verdict, v.level, v.score, v.pack, v.signals, v.not_available)
-    return lines
+            rejects.add(rejection.received_at, rejected_line(rejection.order_id, rejection.sentence, rejection.pack))
+    return {**rejects.lines(), **{order: read_line(value) for order, (_, value) in latest.items()}}
 
 
 def write_verdicts(settings: Settings, brokers: str, out: Path) -> None:

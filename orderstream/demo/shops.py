@@ -30,8 +30,6 @@ class Shops:
         self._secrets = secrets
         self._acknowledged = acknowledged
         self._idle: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue()
-        self.retries = 0
-        """Answers that made a shop try again."""
         self.refused: list[tuple[Delivery, int]] = []
         """Deliveries given up, with the last status (0: no answer)."""
 
@@ -71,7 +69,6 @@ class Shops:
             if not again or time.monotonic() + pause > deadline:
                 self.refused.append((delivery, status))
                 return
-            self.retries += 1
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 2)
 

@@ -82,7 +82,6 @@ class Engine:
     failure: BaseException | None = None
     failed: asyncio.Event = field(default_factory=asyncio.Event)
     _lanes: dict[tuple[str, int], Lane] = field(default_factory=dict)
-    _parked: bool = True
     _followers: list[asyncio.Task[None]] = field(default_factory=list)
     _reader: Reader | None = None
 
@@ -141,7 +140,6 @@ class Engine:
 
     async def suspend(self) -> None:
         """Take nothing new, and finish what is under way as far as a few seconds allow."""
-        self._parked = True
         self.epoch += 1
         deadline = asyncio.get_running_loop().time() + _PARK_S
         lanes = list(self._lanes.items())
@@ -182,7 +180,6 @@ class Engine:
                 assert kept.state is not None
                 kept.ready(kept.state, b"", 0)
         await self._restore_from_changelogs([(key, wanted[key]) for key in remembering], wires)
-        self._parked = False
         self.watch.rebalanced(len({key[1] for key in wanted}))
 
     async def _restore_from_changelogs(self, wanted: Sequence[tuple[tuple[str, int], Hop]], wires: Wires) -> None:
