@@ -6,17 +6,21 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from agents.normalise import Names
 from orderstream import wire
 from orderstream.detect import Detector
 from orderstream.engine import Effects, Record, Send, partition_for
-from orderstream.facts import Answer, Fact, FactBatch
+from orderstream.facts import Answers, Fact, FactBatch, Mail
 from orderstream.metrics import Metrics
 from orderstream.windows import Packs
 
+_logged = msgspec.msgpack.Decoder(list[tuple[int, bytes]])
+
 
 class DetectState:
-    """One partition's entities. Its changelog is the batches of facts: folded again, they give the same windows."""
+    """One partition's entities. Its changelog is the batches of facts, each with the position of the answer after it."""
 
     def __init__(self, partition: int, partitions: int, names: Names, packs: Packs, zone: str, metrics: Metrics) -> None:
         self._partition = str(partition)
@@ -26,34 +30,34 @@ class DetectState:
         self._metrics = metrics
 
     def process(self, records: Sequence[Record]) -> Effects:
-        answers: dict[int, list[Answer]] = defaultdict(list)
-        blobs: list[bytes] = []
+        mail: dict[int, list[Mail]] = defaultdict(list)
+        log: list[tuple[int, bytes]] = []
         for record in records:
             if record.value is None:
                 continue
             batch = wire.decode_facts(record.value)
-            for answer in self._detector.process(batch):
-                answers[partition_for(answer.order.encode(), self._partitions)].append(answer)
-            blobs.append(record.value)
+            for order, answers in self._detector.process(batch).items():
+                mail[partition_for(order.encode(), self._partitions)].append((order, [Answers(answers)]))
+            log.append((self._detector.position, record.value))
             self._count(record, batch)
         sends = [
             Send(self._names.dossiers, blob, partition=partition)
-            for partition, items in answers.items()
+            for partition, items in mail.items()
             for blob in wire.packed(items)
         ]
         self._show()
-        return Effects(sends, list(wire.packed(blobs)) or None)
+        return Effects(sends, list(wire.packed(log)) or None)
 
     def restore(self, blob: bytes) -> None:
-        for facts in wire.decode_blobs(blob):
-            self._detector.restore(wire.decode_facts(facts))
+        for position, batch in _logged.decode(blob):
+            self._detector.restore(wire.decode_sealed(batch), position)
 
     def idle(self) -> Effects | None:
         self._show()
         return None
 
     def _count(self, record: Record, batch: FactBatch) -> None:
-        facts = Counter(fact.order.partition(":")[0] for fact in batch.items if isinstance(fact, Fact))
+        facts = Counter(one.order.partition(":")[0] for _, _, news in batch.items for one in news if isinstance(one, Fact))
         for channel, number in facts.items():
             self._metrics.facts.labels(channel).inc(number)
         if facts:

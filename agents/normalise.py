@@ -7,20 +7,27 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 
 from orderstream import topics, wire
 from orderstream.engine import Effects, Record, Send, partition_for
-from orderstream.facts import Dossier, FactBatch
+from orderstream.facts import News, OrderItem, batch
 from orderstream.identity import Keys
 from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Normaliser, OrderState, Rejection
 from orderstream.orders import Raw
 from orderstream.replay import ReplayError, updates
 
-_states = msgspec.msgpack.Decoder(list[OrderState])
+
+class Logged(msgspec.Struct, array_like=True):
+    """A changelog record: orders and their states, and how far (ms) the data's clock had come."""
+
+    progress: int
+    states: list[tuple[str, msgspec.Raw]]
+
+
+_logged = msgspec.msgpack.Decoder(Logged)
 
 
 class Names:
@@ -56,8 +63,8 @@ class NormaliseState:
 
     def process(self, records: Sequence[Record]) -> Effects:
         now = time.time_ns() // 1_000_000
-        facts: dict[int, list[Any]] = defaultdict(list)
-        dossiers: dict[int, list[Dossier]] = defaultdict(list)
+        facts: dict[int, dict[str, list[News]]] = defaultdict(dict)
+        dossiers: dict[int, dict[str, list[OrderItem]]] = defaultdict(dict)
         sends: list[Send] = []
         changed: dict[str, OrderState] = {}
         for record in records:
@@ -72,27 +79,32 @@ class NormaliseState:
         self._told_idle = False
         sends += self._fact_sends(facts, idle=False)
         for partition, items in dossiers.items():
-            sends += [Send(self._names.dossiers, blob, partition=partition) for blob in wire.packed(items)]
+            sends += [Send(self._names.dossiers, blob, partition=partition) for blob in wire.packed(items.items())]
         self._normaliser.sweep()
-        return Effects(sends, list(wire.packed(changed.values())) or None)
+        return Effects(sends, self._log(changed) or None)
+
+    def _log(self, changed: dict[str, OrderState]) -> list[bytes]:
+        states = ((order, msgspec.Raw(wire.encode(state))) for order, state in changed.items())
+        return [wire.encode((self._normaliser.progress, msgspec.Raw(blob))) for blob in wire.packed(states)]
 
     def restore(self, blob: bytes) -> None:
-        for state in _states.decode(blob):
-            self._normaliser.restore(state)
+        logged = _logged.decode(blob)
+        for order, state in logged.states:
+            self._normaliser.restore(order, bytes(state), logged.progress)
 
     def idle(self) -> Effects | None:
         """Tells the entities that nothing more comes from here for now, so that they wait for others only."""
         if self._told_idle:
             return None
         self._told_idle = True
-        return Effects(self._fact_sends({p: [] for p in range(self._partitions)}, idle=True))
+        return Effects(self._fact_sends({p: {} for p in range(self._partitions)}, idle=True))
 
     def _order(
         self,
         record: Record,
         now: int,
-        facts: dict[int, list[Any]],
-        dossiers: dict[int, list[Dossier]],
+        facts: dict[int, dict[str, list[News]]],
+        dossiers: dict[int, dict[str, list[OrderItem]]],
         changed: dict[str, OrderState],
     ) -> Rejection | None:
         try:
@@ -102,11 +114,11 @@ class NormaliseState:
         self._metrics.orders.labels("normalise", raw.channel).inc()
         self._metrics.hop_latency.labels("normalise").observe(max(0, now - raw.received_at) / 1000)
         done = self._normaliser.process(raw, record.offset, now)
-        for fact in done.facts:
-            facts[wire.entity_partition(fact.entity, self._partitions)].append(fact)
+        for entity, fact in done.facts.items():
+            facts[wire.entity_partition(entity, self._partitions)].setdefault(entity, []).append(fact)
         if done.dossier is not None:
             order = done.dossier.order
-            dossiers[partition_for(order.encode(), self._partitions)].append(done.dossier)
+            dossiers[partition_for(order.encode(), self._partitions)].setdefault(order, []).append(done.dossier)
             if "late" in done.dossier.tags:
                 self._metrics.late_orders.labels(raw.channel).inc()
         if done.state is not None:
@@ -116,23 +128,25 @@ class NormaliseState:
     def _raw(self, record: Record) -> Raw:
         return wire.read_raw(record.topic, record.headers, record.value, record.timestamp_ms)
 
-    def _learn(self, record: Record, facts: dict[int, list[Any]]) -> Rejection | None:
+    def _learn(self, record: Record, facts: dict[int, dict[str, list[News]]]) -> Rejection | None:
         kind = {"kind": "stock"} if record.topic == self._names.stock else {}
         try:
             said = json.loads(record.value or b"")
             for update in updates({**kind, **said}, self._keys, self._currency):
-                facts[wire.entity_partition(update.entity, self._partitions)].append(update)
+                facts[wire.entity_partition(update.entity, self._partitions)].setdefault(update.entity, []).append(update)
         except (ReplayError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return _strange(record, "bad-reference", str(error))
         return None
 
-    def _fact_sends(self, facts: dict[int, list[Any]], *, idle: bool) -> list[Send]:
+    def _fact_sends(self, facts: dict[int, dict[str, list[News]]], *, idle: bool) -> list[Send]:
         progress = self._normaliser.progress
         out: list[Send] = []
         for partition, items in facts.items():
-            for start in range(0, max(len(items), 1), 2000):
-                batch = FactBatch(self._partition, progress, idle, items[start : start + 2000])
-                out.append(Send(self._names.facts, wire.encode(batch), partition=partition))
+            entities = list(items)
+            for start in range(0, max(len(entities), 1), 2000):
+                part = {entity: items[entity] for entity in entities[start : start + 2000]}
+                told = batch(self._partition, progress, part, idle=idle)
+                out.append(Send(self._names.facts, wire.encode(told), partition=partition))
         return out
 
 

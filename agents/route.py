@@ -11,26 +11,27 @@ import msgspec
 from agents.normalise import Names
 from orderstream import wire
 from orderstream.engine import Effects, Record, Send
-from orderstream.facts import OrderItem
+from orderstream.facts import Mail
 from orderstream.metrics import Metrics
 from orderstream.replay import outcome
-from orderstream.route import Public, Router
+from orderstream.route import Public, Router, Standing
 from orderstream.windows import Packs
 
 
 class Logged(msgspec.Struct, array_like=True):
-    """A changelog record: the items that were taken in, and up to which offset of their topic."""
+    """A changelog record: up to which offset of its topic it goes, how far (ms) the data's clock had come, and the cases."""
 
     topic: str
     offset: int
-    items: bytes
+    progress: int
+    cases: list[tuple[str, Standing, bytes]]
 
 
 _logged = msgspec.msgpack.Decoder(Logged)
 
 
 class RouteState:
-    """One partition's dossiers. Its changelog is its input: folded again, it gives the same verdicts and numbers."""
+    """One partition's dossiers. Its changelog is its cases once they are decided, and what came to them until then."""
 
     def __init__(self, partition: int, names: Names, packs: Packs, metrics: Metrics) -> None:
         self._partition = str(partition)
@@ -45,12 +46,13 @@ class RouteState:
         log: list[bytes] = []
         for record in records:
             again = record.offset <= self._applied.get(record.topic, -1)
-            items, blob = self._read(record)
-            for public in self._router.process(items, now, again=again):
+            mail = self._read(record)
+            for public in self._router.process(mail, now, again=again):
                 sends += self._sends(public, again=again)
             if not again:
                 self._applied[record.topic] = record.offset
-                log.append(wire.encode(Logged(record.topic, record.offset, blob)))
+                cases = [self._router.log(one) for one in mail]
+                log.append(wire.encode(Logged(record.topic, record.offset, self._router.progress, cases)))
         self._router.sweep()
         self._show(now)
         return Effects(sends, log or None)
@@ -60,21 +62,22 @@ class RouteState:
         if logged.offset <= self._applied.get(logged.topic, -1):
             return
         self._applied[logged.topic] = logged.offset
-        self._router.process(wire.decode_items(logged.items), 0)
+        for order, standing, sealed in logged.cases:
+            self._router.restore(order, standing, sealed, logged.progress)
 
     def idle(self) -> Effects | None:
         self._show(time.time_ns() // 1_000_000)
         return None
 
-    def _read(self, record: Record) -> tuple[list[OrderItem], bytes]:
+    def _read(self, record: Record) -> list[Mail]:
         if record.topic != self._names.outcomes:
-            return (wire.decode_items(record.value), record.value) if record.value else ([], wire.encode([]))
+            return wire.decode_mail(record.value) if record.value else []
         try:
-            items: list[OrderItem] = [outcome(json.loads(record.value or b""))]
+            said = outcome(json.loads(record.value or b""))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._metrics.reject("outcomes", "bad-outcome")
-            items = []
-        return items, wire.encode(items)
+            return []
+        return [(said.order, [said])]
 
     def _sends(self, public: Public, *, again: bool) -> list[Send]:
         if not again:

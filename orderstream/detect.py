@@ -7,11 +7,12 @@ read past its event time + the longest window + lateness + horizon. Never by the
 
 from __future__ import annotations
 
-import heapq
+from collections.abc import Iterable
 
-from orderstream import times
-from orderstream.facts import Answer, Fact, FactBatch, Update
+from orderstream import times, wire
+from orderstream.facts import NO_FACT, Answer, Fact, FactBatch, News
 from orderstream.rules.pack import Pack
+from orderstream.shelf import Due, Frozen, Shelf
 from orderstream.windows import Entity, Entry, Packs
 
 
@@ -22,92 +23,150 @@ class Detector:
         self._sources = sources
         self._packs = packs
         self._zone = zone
-        self._entities: dict[str, Entity] = {}
-        self._position = 0
+        self.entities: Shelf[Entity] = Shelf(self._freeze, self._thaw)
+        self.position = 0
+        """Of the next answer."""
         self._progress: dict[int, tuple[int, bool]] = {}
-        self._due: list[tuple[int, str]] = []
+        self._due = Due()
         self._versions: set[str] = set()
         self._keep: dict[str, int] = {}
+        self._bare: set[str] = set()
+        """Entities kept as bytes that have been told reference data and no fact."""
         self.entries = 0
         """Orders kept in all entities of this partition."""
 
-    def process(self, batch: FactBatch) -> list[Answer]:
-        """Takes a batch in. The answers, each order and entity once: the latest counts."""
-        out: list[Answer] = []
-        for entity, entry in self._take(batch):
-            out.append(entity.answer(entry, self._position, self._packs))
-            self._position += 1
+    def process(self, batch: FactBatch) -> dict[str, dict[str, Answer]]:
+        """Takes a batch in. The answers: order -> entity -> the latest."""
+        self._meet(batch.packs)
+        out: dict[str, dict[str, Answer]] = {}
+        for name, at, news in batch.items:
+            entity, concerned = self._tell(name, at, news)
+            for entry in concerned:
+                out.setdefault(entry.fact.order, {})[name] = entity.answer(entry, self.position, self._packs)
+                self.position += 1
+        self._advance(batch.source, batch.progress, idle=batch.idle)
+        self.entities.cool(2 * len(batch.items))
         return out
 
-    def restore(self, batch: FactBatch) -> None:
-        """Takes a batch in that has been answered before."""
-        self._position += len(self._take(batch))
+    def restore(self, batch: wire.Sealed, position: int) -> None:
+        """Takes a batch in that has been answered before, unread. position: of the next answer after it."""
+        self.position = max(self.position, position)
+        self._meet(batch.packs)
+        for name, at, sealed in batch.items:
+            new = name not in self.entities
+            news = bytes(sealed)
+            if not self.entities.add(name, news):
+                self._tell(name, at, wire.decode_news(news))
+                continue
+            self.entries += wire.length(news)
+            if at == NO_FACT:
+                if new:
+                    self._bare.add(name)
+            elif new or name in self._bare:
+                self._bare.discard(name)
+                self._schedule(name, at)
+        self._advance(batch.source, batch.progress, idle=batch.idle)
 
-    def _take(self, batch: FactBatch) -> list[tuple[Entity, Entry]]:
-        facts: dict[str, list[Fact]] = {}
-        news: list[Update] = []
-        for item in batch.items:
-            if isinstance(item, Fact):
-                self._meet(item.pack)
-                facts.setdefault(item.entity, []).append(item)
-            else:
-                news.append(item)
-        answers: dict[tuple[str, str], tuple[Entity, Entry]] = {}
-        for name, said in facts.items():
-            entity = self._entity(name)
-            before = len(entity.entries)
-            concerned = entity.apply(said, self._packs)
-            self.entries += len(entity.entries) - before
-            self._schedule(entity, min(fact.at for fact in said))
-            answers.update(((entry.fact.order, name), (entity, entry)) for entry in concerned)
-        for update in news:
-            entity = self._entity(update.entity)
-            concerned = entity.learn(update, self._packs)
-            answers.update(((entry.fact.order, update.entity), (entity, entry)) for entry in concerned)
-        self._advance(batch)
-        return list(answers.values())
+    def _tell(self, name: str, at: int, news: list[News]) -> tuple[Entity, list[Entry]]:
+        """An entity is told something; its entries that are to be answered because of it."""
+        entity = self._entity(name)
+        count = len(entity.entries)
+        facts = [one for one in news if isinstance(one, Fact)]
+        concerned: dict[str, Entry] = {}
+        if facts:
+            concerned.update((entry.fact.order, entry) for entry in entity.apply(facts, self._packs))
+        if len(facts) < len(news):
+            for one in news:
+                if not isinstance(one, Fact):
+                    concerned.update((entry.fact.order, entry) for entry in entity.learn(one, self._packs))
+        self.entries += len(entity.entries) - count
+        if at != NO_FACT and not entity.scheduled:
+            entity.scheduled = True
+            self._schedule(name, at)
+        return entity, list(concerned.values())
 
     def _entity(self, name: str) -> Entity:
-        entity = self._entities.get(name)
+        entity = self.entities.get(name)
         if entity is None:
-            entity = self._entities[name] = Entity(name, self._zone)
+            entity = Entity(name, self._zone)
+            self.entities.put(name, entity)
         return entity
 
-    def _meet(self, version: str) -> None:
+    def _freeze(self, entity: Entity) -> bytes | None:
+        news = entity.told() if entity.scheduled else None
+        if news is None:
+            return None
+        self.entries += len(news) - len(entity.entries)
+        return wire.encode(news)
+
+    def _thaw(self, name: str, frozen: Frozen) -> Entity:
+        news = _read(frozen)
+        entity = Entity(name, self._zone)
+        entity.remember(news, self._packs)
+        entity.scheduled = name not in self._bare
+        self._bare.discard(name)
+        self.entries += len(entity.entries) - len(news)
+        return entity
+
+    def _meet(self, versions: Iterable[str]) -> None:
         """Learns how long each kind of entity must keep an order for a pack version."""
-        if version in self._versions:
-            return
-        self._versions.add(version)
-        pack: Pack = self._packs(version)
-        for kind, span in pack.keep.items():
-            # once for an order's own lateness, once for records that arrive in another order than they were received
-            self._keep[kind] = max(self._keep.get(kind, 0), span + pack.horizon + 2 * pack.lateness)
+        for version in versions:
+            if version in self._versions:
+                continue
+            self._versions.add(version)
+            pack: Pack = self._packs(version)
+            for kind, span in pack.keep.items():
+                # once for an order's own lateness, once for records that arrive in another order than they were received
+                self._keep[kind] = max(self._keep.get(kind, 0), span + pack.horizon + 2 * pack.lateness)
 
-    def _schedule(self, entity: Entity, at: int) -> None:
-        if not entity.scheduled:
-            entity.scheduled = True
-            heapq.heappush(self._due, (at + self._keep[entity.kind] + times.HOUR, entity.name))
+    def _kept(self, name: str) -> int:
+        return self._keep[name.partition(":")[0]]
 
-    def _advance(self, batch: FactBatch) -> None:
+    def _schedule(self, name: str, at: int) -> None:
+        self._due.add(at + self._kept(name) + times.HOUR, name)
+
+    def _advance(self, source: int, progress: int, *, idle: bool) -> None:
         """Moves the data's clock, and forgets what has come due."""
-        known = self._progress.get(batch.source)
-        self._progress[batch.source] = (max(batch.progress, known[0] if known else 0), batch.idle)
+        known = self._progress.get(source)
+        self._progress[source] = (max(progress, known[0] if known else 0), idle)
         if len(self._progress) < self._sources:
             return
         busy = [progress for progress, idle in self._progress.values() if not idle]
         now = min(busy) if busy else max(progress for progress, _ in self._progress.values())
-        while self._due and self._due[0][0] <= now:
-            _, name = heapq.heappop(self._due)
-            entity = self._entities.get(name)
-            if entity is None:
-                continue
-            before = len(entity.entries)
-            entity.expire(now - self._keep[entity.kind])
-            self.entries += len(entity.entries) - before
-            oldest = entity.oldest()
+        for name in self._due.until(now):
+            oldest = self._expire(name, now - self._kept(name))
             if oldest is not None:
-                heapq.heappush(self._due, (oldest + self._keep[entity.kind] + times.HOUR, name))
-            else:
-                entity.scheduled = False
-                if entity.empty:
-                    del self._entities[name]
+                self._schedule(name, oldest)
+
+    def _expire(self, name: str, before: int) -> int | None:
+        """Forgets an entity's orders before an event time (ms); that of the first which remains."""
+        frozen = self.entities.frozen(name)
+        if isinstance(frozen, bytes):
+            # once frozen by us it is whole: each order once, and nothing but facts
+            facts = [one for one in wire.decode_news(frozen) if isinstance(one, Fact)]
+            kept = [fact for fact in facts if fact.at >= before]
+            if len(facts) == wire.length(frozen) and len({fact.order for fact in facts}) == len(facts):
+                self.entries -= len(facts) - len(kept)
+                if kept:
+                    self.entities.lay(name, wire.encode(kept))
+                else:
+                    self.entities.discard(name)
+                return min((fact.at for fact in kept), default=None)
+        entity = self.entities.get(name)
+        if entity is None:
+            return None
+        count = len(entity.entries)
+        entity.expire(before)
+        self.entries += len(entity.entries) - count
+        oldest = entity.oldest()
+        if oldest is None:
+            entity.scheduled = False
+            if entity.empty:
+                self.entities.discard(name)
+        return oldest
+
+
+def _read(frozen: Frozen) -> list[News]:
+    if isinstance(frozen, bytes):
+        return wire.decode_news(frozen)
+    return [one for part in frozen for one in wire.decode_news(part)]

@@ -22,14 +22,13 @@ class Deal(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Fact(msgspec.Struct, array_like=True, frozen=True, tag="f", gc=False):
-    """What one order says of one entity.
+    """What one order says of one entity; which one stands beside it.
 
     version: grows with each change of this fact. at: the order's event time. since: received_at of the record from which on
     the order's facts have been these; a pattern is found when its last member's `since` has come. enters: counts in windows
     (a late order only asks). gone: the order is withdrawn or has left this entity. out: rules that this order is no member of.
     """
 
-    entity: str
     order: str
     version: int
     at: int
@@ -87,16 +86,38 @@ Update = Stock | Trust | Rate | Floor
 """Reference data: what is known about an entity, as of a time."""
 
 
+News = Fact | Stock | Trust | Rate | Floor
+"""What an entity can be told."""
+
+Told = tuple[str, int, list[News]]
+"""An entity, the earliest event time (ms) of the facts that it is told (NO_FACT where there are none), and what it is told."""
+
+NO_FACT = -1
+
+
 class FactBatch(msgspec.Struct, array_like=True, gc=False):
-    """What one normaliser sends to one partition of entities at once.
+    """What one normaliser sends to one partition of entities at once, each entity once.
 
     source: its partition. progress: the latest received_at (ms) that it has seen. idle: it has nothing left to read.
+    packs: the pack versions that facts name.
     """
 
     source: int
     progress: int
     idle: bool
-    items: list[Fact | Stock | Trust | Rate | Floor]
+    packs: list[str]
+    items: list[Told]
+
+
+def batch(source: int, progress: int, items: dict[str, list[News]], *, idle: bool = False) -> FactBatch:
+    """A batch of what entities are told."""
+    packs: dict[str, None] = {}
+    told: list[Told] = []
+    for entity, news in items.items():
+        facts = [one for one in news if isinstance(one, Fact)]
+        packs.update((fact.pack, None) for fact in facts)
+        told.append((entity, min((fact.at for fact in facts), default=NO_FACT), news))
+    return FactBatch(source, progress, idle, list(packs), told)
 
 
 class Finding(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -107,21 +128,25 @@ class Finding(msgspec.Struct, array_like=True, frozen=True, gc=False):
     since: int
 
 
-class Answer(msgspec.Struct, array_like=True, frozen=True, tag="a", gc=False):
+class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What one entity says of one order: what fired, what could not be judged, which rules on other kinds a trust switches off.
 
     version: the fact's that it answers. position: grows with each answer of the entity's partition; of two, the later counts.
     merge: other orders to the same receiver within the pack's time, earliest first.
     """
 
-    order: str
-    entity: str
     version: int
     position: int
     findings: dict[str, Finding] = {}
     missing: tuple[str, ...] = ()
     waived: tuple[str, ...] = ()
     merge: tuple[str, ...] = ()
+
+
+class Answers(msgspec.Struct, array_like=True, frozen=True, tag="a", gc=False):
+    """What the entities of one partition say of one order: entity -> its answer."""
+
+    by: dict[str, Answer]
 
 
 class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d", gc=False):
@@ -164,4 +189,8 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
     by: str | None = None
 
 
-OrderItem = Dossier | Answer | Outcome
+OrderItem = Dossier | Answers | Outcome
+"""What can come to an order."""
+
+Mail = tuple[str, list[OrderItem]]
+"""An order, and what comes to it at once."""

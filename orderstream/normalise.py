@@ -18,35 +18,67 @@ from orderstream.catalogue import Catalogue
 from orderstream.facts import Dossier, Fact
 from orderstream.identity import Keys
 from orderstream.orders import WITHDRAWN, Order, Raw, Refund, Rejected, Skip
-from orderstream.reading import Reading, Revision, number, since
+from orderstream.reading import Reading, Revision, since
 from orderstream.rules.pack import Pack
+from orderstream.shelf import Due, Frozen, Shelf
 from orderstream.times import DAY
 
 MEMORY = 60 * DAY
 """How long after its event time an order's records are told from new ones (ms); a cancellation after it finds no order."""
 
+SWEEP = 1000
+"""Orders that are packed up at once, at most: a batch's length, and some milliseconds."""
+
 ABSENT = -1
+
+
+class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An order as one of its records had it. received_at: ms; body: that record's bytes, in short."""
+
+    order: Order
+    received_at: int
+    body: str
+
+
+class Told(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """That an entity was told a fact: its version, a number for what it says, and its `since` (ms)."""
+
+    version: int
+    number: int
+    since: int
+
+
+class Ground(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What all facts in force have in common: event time (ms), pack, and whether they enter windows."""
+
+    at: int
+    pack: str
+    enters: bool
 
 
 class OrderState(msgspec.Struct, array_like=True):
     """What normalise remembers of an order.
 
-    version: of its last dossier. said: that dossier, in short. raw: the record in force (None: only refunds have come); window:
-    the last record in time to move windows, where that is an earlier one. facts: what its entities were told; gone: what they
-    were told to forget. position: of the last record that counted.
+    version: of its last dossier. said: that dossier, in short. current: the order in force (None: only refunds have come);
+    window: the last one in time to move windows, where that is an earlier one. facts: what its entities were told, on which
+    ground; gone: what they were told to forget. position: of the last record that counted.
     """
 
     order: str
     version: int
     at: int
     revisions: list[Revision] = []
-    facts: dict[str, Fact] = {}
+    facts: dict[str, Told] = {}
+    ground: Ground | None = None
     gone: dict[str, Fact] = {}
     refunds: dict[str, Refund] = {}
-    raw: Raw | None = None
-    window: Raw | None = None
+    current: Kept | None = None
+    window: Kept | None = None
     said: bytes = b""
     position: int = -1
+
+
+_state = msgspec.msgpack.Decoder(OrderState)
 
 
 class Rejection(msgspec.Struct, rename={"body": "body_base64"}):
@@ -73,7 +105,7 @@ class Rejection(msgspec.Struct, rename={"body": "body_base64"}):
 class Normalised(msgspec.Struct):
     """What a raw record leads to; all empty for a repeat or a skip."""
 
-    facts: list[Fact] = []
+    facts: dict[str, Fact] = {}
     dossier: Dossier | None = None
     rejected: Rejection | None = None
     skipped: str | None = None
@@ -93,10 +125,10 @@ class Normaliser:
     def __init__(self, books: Books, keys: Keys) -> None:
         self._books = books
         self._keys = keys
-        self.orders: dict[str, OrderState] = {}
+        self.orders: Shelf[OrderState] = Shelf(msgspec.msgpack.encode, _thaw)
         self.progress = 0
         """The latest received_at (ms) that has been read here."""
-        self._swept = 0
+        self._due = Due()
 
     def process(self, raw: Raw, position: int, now: int) -> Normalised:
         """Takes a raw record in. position: its place in its partition; the same record read again gets the same again.
@@ -118,18 +150,24 @@ class Normaliser:
             return self._refund(parsed, position, now)
         return self._order(raw, parsed, position, now)
 
-    def restore(self, state: OrderState) -> None:
-        """Puts back what `process` had left of an order."""
-        self.orders[state.order] = state
-        self.progress = max([self.progress, *(r.received_at for r in state.revisions)])
+    def restore(self, order: str, state: bytes, progress: int) -> None:
+        """Puts back what `process` had left of an order, encoded. progress: as it was then (ms)."""
+        self.progress = max(self.progress, progress)
+        if order not in self.orders:
+            self._due.add(self.progress + MEMORY, order)
+        self.orders.lay(order, state)
 
     def sweep(self) -> None:
-        """Forgets orders whose MEMORY is over by the data's own time, once a day of it."""
-        if self.progress - self._swept < DAY:
-            return
-        self._swept = self.progress
-        for order in [o for o, s in self.orders.items() if s.at < self.progress - MEMORY]:
-            del self.orders[order]
+        """Forgets orders whose MEMORY is over by the data's own time, and packs up those that are not asked for."""
+        for order in self._due.until(self.progress):
+            state = self.orders.peek(order)
+            if state is None:
+                continue
+            if state.at < self.progress - MEMORY:
+                self.orders.discard(order)
+            else:
+                self._due.add(state.at + MEMORY, order)
+        self.orders.cool(SWEEP)
 
     # -- the set of an order's records -----------------------------------------------------------------------------
 
@@ -149,42 +187,44 @@ class Normaliser:
         state.revisions.append(revision)
         state.revisions.sort(key=lambda r: (r.key, r.body))
         state.position = position
-        reading = self._read(state, raw, order)
+        kept = Kept(order, raw.received_at, body)
+        reading = self._read(state, kept)
         revision.said = reading.said()
         last = state.revisions[-1] is revision
-        self._keep_window(state, reading, raw, revision, last=last)
+        self._keep_window(state, reading, kept, revision, last=last)
         if not last:
             return self._settle(state, now)
-        state.raw = raw
+        state.current = kept
         return self._settle(state, now, None if state.refunds else reading)
 
-    def _keep_window(self, state: OrderState, reading: Reading, raw: Raw, revision: Revision, *, last: bool) -> None:
+    def _keep_window(self, state: OrderState, reading: Reading, kept: Kept, revision: Revision, *, last: bool) -> None:
         """Remembers the last record that came in time to move windows, once a later one is in force that did not."""
         if reading.movable:
             if last:
                 state.window = None
-            elif state.raw is not None and not self._reading(state).movable:
+            elif state.current is not None and not self._reading(state, state.current).movable:
                 before = state.window
                 if before is None or self._key(state, before) < revision.key:
-                    state.window = raw
-        elif last and state.window is None and state.raw is not None:
-            state.window = state.raw
+                    state.window = kept
+        elif last and state.window is None and state.current is not None:
+            state.window = state.current
 
     @staticmethod
-    def _key(state: OrderState, raw: Raw) -> tuple[int, int, int]:
-        body = _short(raw)
-        return max((r.key for r in state.revisions if r.body == body), default=(ABSENT, ABSENT, 0))
+    def _key(state: OrderState, kept: Kept) -> tuple[int, int, int]:
+        return max((r.key for r in state.revisions if r.body == kept.body), default=(ABSENT, ABSENT, 0))
 
     def _state(self, order: str, at: int) -> OrderState:
         state = self.orders.get(order)
         if state is None:
-            state = self.orders[order] = OrderState(order, 0, at)
+            state = OrderState(order, 0, at)
+            self.orders.put(order, state)
+            self._due.add(self.progress + MEMORY, order)
         return state
 
-    def _read(self, state: OrderState, raw: Raw, order: Order) -> Reading:
+    def _read(self, state: OrderState, kept: Kept) -> Reading:
         first = min(r.received_at for r in state.revisions)
-        pack = self._books.pack_at(raw.received_at)
-        return Reading(order, pack, raw.received_at, first, self._books.catalogue, self._keys)
+        pack = self._books.pack_at(kept.received_at)
+        return Reading(kept.order, pack, kept.received_at, first, self._books.catalogue, self._keys)
 
     @staticmethod
     def _same(state: OrderState, number: int, updated: int, body: str) -> Revision | None:
@@ -197,10 +237,9 @@ class Normaliser:
 
     def _again(self, state: OrderState, position: int, now: int) -> Normalised:
         """The record that made this state, read once more after a crash: everything is said once more."""
-        if state.position != position or state.raw is None:
+        if state.position != position or state.current is None:
             return Normalised()
-        dossier = self._reading(state).dossier(state.version, state.facts, state.revisions, now)
-        return Normalised(facts=[*state.facts.values(), *state.gone.values()], dossier=dossier, state=state)
+        return self._settle(state, now, again=True)
 
     def _refund(self, refund: Refund, position: int, now: int) -> Normalised:
         state = self._state(refund.order_id, refund.at)
@@ -208,55 +247,65 @@ class Normaliser:
             return self._again(state, position, now)
         state.refunds[refund.refund_id] = refund
         state.position = position
-        return self._settle(state, now) if state.raw is not None else Normalised(state=state)
+        return self._settle(state, now) if state.current is not None else Normalised(state=state)
 
-    def _reading(self, state: OrderState, raw: Raw | None = None) -> Reading:
-        """The order's record in force, or another of its records, read anew."""
-        raw = raw or state.raw
-        assert raw is not None
-        order = channels.channel(raw.channel).parse(raw)
-        assert isinstance(order, Order)
-        return self._read(state, raw, _with_refunds(order, state.refunds))
+    def _reading(self, state: OrderState, kept: Kept) -> Reading:
+        """One of the order's records, read anew, with the refunds that have come since."""
+        order = _with_refunds(kept.order, state.refunds)
+        return self._read(state, msgspec.structs.replace(kept, order=order) if order is not kept.order else kept)
 
-    def _settle(self, state: OrderState, now: int, reading: Reading | None = None) -> Normalised:
-        """Works out what follows from all the order's records, and says what is new in it."""
-        reading = reading or self._reading(state)
+    def _settle(self, state: OrderState, now: int, reading: Reading | None = None, *, again: bool = False) -> Normalised:
+        """Works out what follows from all the order's records, and says what is new in it; all of it where it is said again."""
+        assert state.current is not None
+        reading = reading or self._reading(state, state.current)
         state.at = reading.at
         version = state.version + 1
-        facts = self._facts(state, reading, version)
-        new = [f for key, f in facts.items() if f is not state.facts.get(key)]
-        gone = {
-            key: Fact(key, state.order, version, old.at, old.since, old.pack, enters=False, gone=True)
-            for key, old in state.facts.items()
-            if key not in facts
-        }
-        dossier = reading.dossier(version, facts, state.revisions, now)
+        ground, told, facts = self._facts(state, reading, version)
+        new = {key: fact for key, fact in facts.items() if fact.version == version}
+        gone: dict[str, Fact] = {}
+        for key, old in state.facts.items():
+            if key not in told:
+                assert state.ground is not None
+                gone[key] = Fact(
+                    state.order, version, state.ground.at, old.since, state.ground.pack, enters=False, gone=True
+                )  # fmt: skip
+        dossier = reading.dossier(version, {key: one.version for key, one in told.items()}, state.revisions, now)
         said = dossier.said()
         if state.version and not new and not gone and said == state.said:
-            return Normalised(state=state)
-        state.gone = {k: g for k, g in state.gone.items() if k not in facts} | gone
-        state.facts = facts
+            if not again:
+                return Normalised(state=state)
+            dossier = msgspec.structs.replace(dossier, version=state.version)
+            return Normalised(facts=facts | state.gone, dossier=dossier, state=state)
+        state.gone = {k: g for k, g in state.gone.items() if k not in told} | gone
+        state.facts = told
+        state.ground = ground
         state.version = version
         state.said = said
-        return Normalised(facts=[*new, *gone.values()], dossier=dossier, state=state)
+        return Normalised(facts=facts | state.gone if again else new | gone, dossier=dossier, state=state)
 
-    def _facts(self, state: OrderState, reading: Reading, version: int) -> dict[str, Fact]:
-        """The facts in force, each with the version at which it became what it is."""
+    def _facts(self, state: OrderState, reading: Reading, version: int) -> tuple[Ground | None, dict[str, Told], dict[str, Fact]]:
+        """The facts in force: their ground, what is remembered of each, and, of an order that stands, what they say.
+
+        Each has the version at which it became what it is.
+        """
         if reading.order.status in WITHDRAWN:
             # what an entity no longer keeps can't be taken from it: its windows are judged as they were
-            return {key: fact for key, fact in state.facts.items() if not reading.kept(key)}
+            return state.ground, {key: told for key, told in state.facts.items() if not reading.kept(key)}, {}
         if not reading.movable and state.window is not None:
             in_time = self._reading(state, state.window)
             reading = reading if in_time.order.status in WITHDRAWN else in_time
-        out: dict[str, Fact] = {}
-        for fact in reading.facts():
-            fact = msgspec.structs.replace(fact, since=since(state.revisions, number(fact)))  # noqa: PLW2901
-            old = state.facts.get(fact.entity)
-            if old is not None and msgspec.structs.replace(fact, version=old.version) == old:
-                out[fact.entity] = old
-            else:
-                out[fact.entity] = msgspec.structs.replace(fact, version=version)
-        return out
+        ground = Ground(reading.at, reading.pack.version, not reading.late)
+        told: dict[str, Told] = {}
+        facts: dict[str, Fact] = {}
+        numbers = reading.numbers()
+        for key, fact in reading.facts().items():
+            one = Told(version, numbers[key], since(state.revisions, numbers[key]))
+            old = state.facts.get(key) if ground == state.ground else None
+            if old is not None and (old.number, old.since) == (one.number, one.since):
+                one = old
+            told[key] = one
+            facts[key] = msgspec.structs.replace(fact, version=one.version, since=one.since)
+        return ground, told, facts
 
     def _turn(self, raw: Raw, rejected: Rejected) -> Rejection:
         pack = self._books.pack_at(raw.received_at)
@@ -273,6 +322,12 @@ class Normaliser:
             raw.headers,
             raw.body,
         )
+
+
+def _thaw(order: str, frozen: Frozen) -> OrderState:
+    del order
+    assert isinstance(frozen, bytes)
+    return _state.decode(frozen)
 
 
 def _short(raw: Raw) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from orderstream.catalogue import Catalogue
 from orderstream.detect import Detector
-from orderstream.facts import Answer, Fact, FactBatch, Floor, Outcome, Rate, Stock, Trust
+from orderstream.facts import Answers, Mail, News, Outcome, batch
 from orderstream.identity import Keys
 from orderstream.normalise import Books, Normaliser
 from orderstream.orders import Raw
@@ -37,8 +37,11 @@ class Pipeline:
         if isinstance(item, Raw):
             return self._raw(item)
         if isinstance(item, Outcome):
-            return self._router.process([item], 0)
-        return self._router.process(self._answers([*item]), 0)
+            return self._router.process([(item.order, [item])], 0)
+        news: dict[str, list[News]] = {}
+        for update in item:
+            news.setdefault(update.entity, []).append(update)
+        return self._router.process(self._answers(news), 0)
 
     def _raw(self, raw: Raw) -> list[Public]:
         self._position += 1
@@ -48,18 +51,23 @@ class Pipeline:
         if done.rejected is not None:
             line = rejected_line(done.rejected.order_id, done.rejected.sentence, done.rejected.pack)
             self._rejects.add(raw.received_at, line)
-        told = [] if done.dossier is None else [done.dossier]
-        return self._router.process([*told, *self._answers([*done.facts])], 0)
+        self._normaliser.orders.cool(2)
+        told: list[Mail] = [] if done.dossier is None else [(done.dossier.order, [done.dossier])]
+        return self._router.process([*told, *self._answers({entity: [fact] for entity, fact in done.facts.items()})], 0)
 
-    def _answers(self, items: list[Fact | Stock | Trust | Rate | Floor]) -> list[Answer]:
-        return self._detector.process(FactBatch(0, self._normaliser.progress, idle=False, items=items)) if items else []
+    def _answers(self, news: dict[str, list[News]]) -> list[Mail]:
+        if not news:
+            return []
+        answers = self._detector.process(batch(0, self._normaliser.progress, news))
+        return [(order, [Answers(by)]) for order, by in answers.items()]
 
     def verdicts(self) -> Iterator[Line]:
         """The final verdict of every order and reject so far, by order id. An order goes before a reject of its id."""
         lines = self._rejects.lines()
-        for case in self._router.cases.values():
-            dossier = case.dossier
-            if dossier is not None and complete(dossier, case.answers):
+        for order in self._router.cases:
+            case = self._router.cases.peek(order)
+            dossier = case.dossier if case is not None else None
+            if case is not None and dossier is not None and complete(dossier, case.answers):
                 lines[case.order] = judge(dossier, case.answers, self._book.pack(dossier.pack), case.shipped_at).line
         for order in sorted(lines):
             yield lines[order]

@@ -61,7 +61,8 @@ class Reading:
         if not self.movable and order.status not in WITHDRAWN:
             self.tags.append("edited-late")
         self._judged: tuple[dict[str, Finding], list[str]] | None = None
-        self._told: list[Fact] | None = None
+        self._told: dict[str, Fact] | None = None
+        self._numbers: dict[str, int] | None = None
         self._barred_rules: tuple[set[str], set[str]] | None = None
         self.resolved: Resolved = resolve(order, catalogue, received)
         self._keys = keys
@@ -258,51 +259,57 @@ class Reading:
         """What this revision says, one number a fact and a rule that fired on the order alone; nothing where it withdraws."""
         if self.order.status in WITHDRAWN:
             return frozenset()
-        return frozenset((*map(number, self.facts()), *map(_rule_number, self.judge()[0])))
+        return frozenset((*self.numbers().values(), *map(_rule_number, self.judge()[0])))
 
     # -- what goes out -----------------------------------------------------------------------------------------------
 
-    def facts(self) -> list[Fact]:
-        """One fact for each entity that the pack asks, without version and `since`."""
+    def facts(self) -> dict[str, Fact]:
+        """Entity -> what it is told, for each that the pack asks, without version and `since`."""
         if self._told is None:
             self._told = self._facts()
         return self._told
 
-    def _facts(self) -> list[Fact]:
+    def numbers(self) -> dict[str, int]:
+        """Entity -> one number for what it is told, whatever the version, the pack and the clock.
+
+        Of 64 bits: two that are equal say the same.
+        """
+        if self._numbers is None:
+            self._numbers = {entity: _number(entity, fact) for entity, fact in self.facts().items()}
+        return self._numbers
+
+    def _facts(self) -> dict[str, Fact]:
         order = self.order
         out, _ = self.barred()
         user = self._keys.user(order.channel, order.buyer.id) if order.buyer.id is not None else None
         skus = tuple(sorted({line.sku for line in self.resolved.lines if line.sku is not None and not line.gift}))
         total = order.total if order.currency == self.pack.policy.currency else None
         place = identity.place(order.ship_to) if "user" in self.entities else None
-        facts: list[Fact] = []
+        facts: dict[str, Fact] = {}
         for kind, entity_keys in self.entities.items():
             barred = tuple(sorted(j.id for j in self.pack.by_kind.get(kind, ()) if j.id in out))
             for key in entity_keys:
                 name = key.partition(":")[2]
-                facts.append(
-                    Fact(
-                        key,
-                        order.order_id,
-                        0,
-                        self.at,
-                        0,
-                        self.pack.version,
-                        enters=not self.late,
-                        user=user,
-                        total=total,
-                        skus=skus if kind in ("user", "device", "ip", "segment", "payment", "address", "phone") else (),
-                        quantity=self.resolved.pieces.get(name, 0) if kind == "sku" else 0,
-                        place=place if kind == "user" else None,
-                        out=barred,
-                        deals=tuple(d for sku, d in self.deals if sku == name) if kind == "sku" else (),
-                        conversions=tuple(rate for pair, rate in self._implied() if pair == name) if kind == "pair" else (),
-                    )
+                facts[key] = Fact(
+                    order.order_id,
+                    0,
+                    self.at,
+                    0,
+                    self.pack.version,
+                    enters=not self.late,
+                    user=user,
+                    total=total,
+                    skus=skus if kind in ("user", "device", "ip", "segment", "payment", "address", "phone") else (),
+                    quantity=self.resolved.pieces.get(name, 0) if kind == "sku" else 0,
+                    place=place if kind == "user" else None,
+                    out=barred,
+                    deals=tuple(d for sku, d in self.deals if sku == name) if kind == "sku" else (),
+                    conversions=tuple(rate for pair, rate in self._implied() if pair == name) if kind == "pair" else (),
                 )
         return facts
 
-    def dossier(self, version: int, facts: dict[str, Fact], revisions: list[Revision], now: int) -> Dossier:
-        """The order on its way to its verdict. revisions: from which it is told since when a rule has fired on it."""
+    def dossier(self, version: int, expects: dict[str, int], revisions: list[Revision], now: int) -> Dossier:
+        """The order on its way to its verdict. expects: entity -> version of its fact. revisions: from which it is told since when a rule has fired on it."""
         order, pack = self.order, self.pack
         if order.status in WITHDRAWN:
             return Dossier(
@@ -315,7 +322,7 @@ class Reading:
             first = since(revisions, _rule_number(rule))
             findings[rule] = Finding(finding.evidence, first, first)
         _, barred = self.barred()
-        asked = {key.partition(":")[0] for key in facts}
+        asked = {key.partition(":")[0] for key in expects}
         absent = {j.id for j in pack.asking if asked.isdisjoint(j.kinds)}
         if not self._converted:
             absent -= {j.id for j in pack.by_kind.get("pair", ())}
@@ -334,7 +341,7 @@ class Reading:
             order.total,
             order.created_at,
             self.first,
-            {key: fact.version for key, fact in facts.items()},
+            expects,
             findings,
             tuple(sorted({*missing, *barred, *absent})),
             tuple(self.tags),
@@ -387,10 +394,9 @@ def since(revisions: list[Revision], said: int) -> int:
     return first or revisions[-1].received_at
 
 
-def number(fact: Fact) -> int:
-    """One number for what a fact says, whatever its version, pack and clock."""
-    said = (fact.entity, fact.user, fact.total, fact.skus, fact.quantity, fact.place, fact.out, fact.deals, fact.conversions)
-    return crc32(msgspec.msgpack.encode(said))
+def _number(entity: str, fact: Fact) -> int:
+    said = (entity, fact.user, fact.total, fact.skus, fact.quantity, fact.place, fact.out, fact.deals, fact.conversions)
+    return int.from_bytes(hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=8).digest())
 
 
 def _rule_number(rule: str) -> int:

@@ -8,17 +8,17 @@ lifts it; a person's decision is never undone, only told of. The same input read
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import msgspec
 
-from orderstream.facts import Answer, Dossier, OrderItem, Outcome
+from orderstream.facts import Answer, Answers, Dossier, Mail, OrderItem, Outcome
 from orderstream.normalise import MEMORY
 from orderstream.orders import WITHDRAWN
 from orderstream.rules.model import Action, duration
 from orderstream.rules.pack import Pack
-from orderstream.times import DAY
+from orderstream.shelf import Due, Frozen, Shelf
 from orderstream.verdict import Verdict, complete, judge
 from orderstream.windows import Packs
 
@@ -28,7 +28,7 @@ class Case(msgspec.Struct, array_like=True):
 
     number: verdict_seq of the last verdict; said: that verdict and document, in short. out: the public topic the order stands
     on ("released", "review", "frozen" or ""); shown: what stands there, in short; acted: actions asked for. released: it has been released to the ERP at some time. lifted: a person decided; known: the
-    rules that had fired by then.
+    rules that had fired by then. met: where there is no dossier, how far (ms) the data's clock had come; heard: in bytes only, the answers that the dossier expects, in its order.
     """
 
     order: str
@@ -48,6 +48,17 @@ class Case(msgspec.Struct, array_like=True):
     shown: bytes = b""
     locked: bool = False
     known: set[str] | None = None
+    met: int = -1
+    heard: list[Answer | None] = []
+
+
+_case = msgspec.msgpack.Decoder(Case)
+_items = msgspec.msgpack.Decoder(list[OrderItem])
+
+Standing = Literal[0, 1, 2]
+"""What a case's bytes are after a record: items to be added (0), the same of an order that waits for answers (1), all of it (2)."""
+
+_PART, _WHOLE = b"\x00", b"\x02"
 
 
 class Public(msgspec.Struct):
@@ -63,28 +74,63 @@ class Router:
 
     def __init__(self, packs: Packs) -> None:
         self._packs = packs
-        self.cases: dict[str, Case] = {}
+        self.cases: Shelf[Case] = Shelf(lambda case: _WHOLE + freeze(case), _thaw)
         self.pending: dict[str, int] = {}
         """Orders that wait for answers -> when (ms) their dossier was made."""
-        self._progress = 0
-        self._swept = 0
+        self.progress = 0
+        """The latest received_at (ms) of any dossier."""
+        self._due = Due()
 
-    def process(self, items: Iterable[OrderItem], now: int, *, again: bool = False) -> list[Public]:
+    def process(self, mail: Sequence[Mail], now: int, *, again: bool = False) -> list[Public]:
         """Takes dossiers, answers and outcomes in; the public records that follow, each order decided once.
 
         again: they have been taken in before a crash, and what followed may not have gone out: it is said once more. now: ms.
         """
         touched: dict[str, Case] = {}
-        for item in items:
-            case = self.cases.get(item.order)
-            if case is None:
-                case = self.cases[item.order] = Case(item.order)
-            if self._take(case, item) or again:
-                touched[item.order] = case
+        for order, items in mail:
+            case = self._case(order)
+            for item in items:
+                if isinstance(item, Dossier):
+                    self.progress = max(self.progress, item.received_at)
+                if take(case, item) or again:
+                    touched[order] = case
         out: list[Public] = []
         for case in touched.values():
             out += self._decide(case, now, again=again)
+        self.cases.cool(2 * len(mail))
         return out
+
+    def log(self, mail: Mail) -> tuple[str, Standing, bytes]:
+        """What is to be remembered of mail that has been processed, for `restore`."""
+        order, items = mail
+        case = self.cases.peek(order)
+        if case is None or case.dossier is None or order in self.pending:
+            return order, 1 if order in self.pending else 0, msgspec.msgpack.encode(items)
+        return order, 2, freeze(case)
+
+    def restore(self, order: str, standing: Standing, sealed: bytes, progress: int) -> None:
+        """Puts back what `log` gave, unread. progress: as it was then (ms)."""
+        self.progress = max(self.progress, progress)
+        if order not in self.cases:
+            self._due.add(self.progress + MEMORY, order)
+        if standing == 2:
+            self.cases.lay(order, _WHOLE + sealed)
+            self.pending.pop(order, None)
+            return
+        if standing == 1:
+            self.pending.setdefault(order, progress)
+        if not self.cases.add(order, _PART + sealed):
+            case = self._case(order)
+            for item in _items.decode(sealed):
+                take(case, item)
+
+    def _case(self, order: str) -> Case:
+        case = self.cases.get(order)
+        if case is None:
+            case = Case(order)
+            self.cases.put(order, case)
+            self._due.add(self.progress + MEMORY, order)
+        return case
 
     def _decide(self, case: Case, now: int, *, again: bool) -> list[Public]:
         dossier = case.dossier
@@ -110,42 +156,21 @@ class Router:
         return self._records(case, verdict, pack, now, previous, again=again)
 
     def sweep(self) -> None:
-        """Forgets cases whose MEMORY is over by the data's own time, once a day of it."""
-        if self._progress - self._swept < DAY:
-            return
-        self._swept = self._progress
-        old = [o for o, c in self.cases.items() if c.dossier is not None and c.dossier.received_at < self._progress - MEMORY]
-        for order in old:
-            del self.cases[order]
-            self.pending.pop(order, None)
-
-    def _take(self, case: Case, item: OrderItem) -> bool:
-        """Puts an item into its case; False where it says nothing new."""
-        if isinstance(item, Dossier):
-            self._progress = max(self._progress, item.received_at)
-            if case.dossier is not None and case.dossier.version >= item.version:
-                return False
-            case.dossier = item
-            # what entities said that this order has left is no part of it any more
-            case.answers = {e: a for e, a in case.answers.items() if e in item.expects or a.version > item.version}
-            return True
-        if isinstance(item, Answer):
-            known = case.answers.get(item.entity)
-            if known is not None and (known.version, known.position) >= (item.version, item.position):
-                return False
-            case.answers[item.entity] = item
-            return known is None or msgspec.structs.replace(known, position=item.position) != item
-        if item.outcome == "shipped":
-            if case.shipped_at is not None and case.shipped_at <= item.at:
-                return False
-            case.shipped_at = item.at
-        elif item.outcome == "released" and case.lifted is None:
-            case.lifted = item
-        elif item.outcome == "confirmed-fraud" and case.fraud is None:
-            case.fraud = item
-        else:
-            return False
-        return True
+        """Forgets cases whose MEMORY is over by the data's own time."""
+        for order in self._due.until(self.progress):
+            case = self.cases.peek(order)
+            if case is None:
+                continue
+            met = case.dossier.received_at if case.dossier is not None else case.met
+            if met < 0:
+                # what came before any dossier has no time yet: it has this one
+                met = self.progress
+                self._case(order).met = met
+            if met >= self.progress - MEMORY:
+                self._due.add(met + MEMORY, order)
+            else:
+                self.cases.discard(order)
+                self.pending.pop(order, None)
 
     def _move(self, case: Case) -> None:
         """Where the order stands now for those outside."""
@@ -291,6 +316,65 @@ class Router:
                 out.append(_action(case, action.do, signal.rule, signal.level, until, _params(action)))
                 case.locked = case.locked or action.do == "lock-stock"
         return out
+
+
+def take(case: Case, item: OrderItem) -> bool:
+    """Puts an item into its case; False where it says nothing new."""
+    if isinstance(item, Dossier):
+        if case.dossier is not None and case.dossier.version >= item.version:
+            return False
+        case.dossier = item
+        # what entities said that this order has left is no part of it any more
+        case.answers = {e: a for e, a in case.answers.items() if e in item.expects or a.version > item.version}
+        return True
+    if isinstance(item, Answers):
+        heard = [_hear(case, entity, answer) for entity, answer in item.by.items()]
+        return any(heard)
+    if item.outcome == "shipped":
+        if case.shipped_at is not None and case.shipped_at <= item.at:
+            return False
+        case.shipped_at = item.at
+    elif item.outcome == "released" and case.lifted is None:
+        case.lifted = item
+    elif item.outcome == "confirmed-fraud" and case.fraud is None:
+        case.fraud = item
+    else:
+        return False
+    return True
+
+
+def _hear(case: Case, entity: str, answer: Answer) -> bool:
+    """Takes an answer in; whether it says anything new."""
+    known = case.answers.get(entity)
+    if known is not None and (known.version, known.position) >= (answer.version, answer.position):
+        return False
+    case.answers[entity] = answer
+    return known is None or msgspec.structs.replace(known, position=answer.position) != answer
+
+
+def freeze(case: Case) -> bytes:
+    """A case's bytes. Who answered is not said again where the dossier says it."""
+    if case.dossier is not None:
+        expects = case.dossier.expects
+        heard = [case.answers.get(entity) for entity in expects]
+        rest = {entity: answer for entity, answer in case.answers.items() if entity not in expects}
+        case = msgspec.structs.replace(case, answers=rest, heard=heard)
+    return msgspec.msgpack.encode(case)
+
+
+def _thaw(order: str, frozen: Frozen) -> Case:
+    case = Case(order)
+    for part in [frozen] if isinstance(frozen, bytes) else frozen:
+        if part[:1] == _WHOLE:
+            case = _case.decode(part[1:])
+            if case.dossier is not None:
+                expected = zip(case.dossier.expects, case.heard, strict=True)
+                case.answers.update((entity, answer) for entity, answer in expected if answer is not None)
+                case.heard = []
+        else:
+            for item in _items.decode(part[1:]):
+                take(case, item)
+    return case
 
 
 def _short(value: Any) -> bytes:

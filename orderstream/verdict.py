@@ -91,13 +91,13 @@ def judge(dossier: Dossier, answers: Mapping[str, Answer], pack: Pack, shipped_a
     tags: list[dict[str, Any]] = [{"tag": tag} for tag in dossier.tags]
     if dossier.status in WITHDRAWN:
         return Verdict(Line(dossier.order, "withdrawn", "none", 0, pack.version, [], []), tags, [], [], [])
-    heard = [answers[entity] for entity in dossier.expects]
-    waived = {rule for answer in heard for rule in answer.waived}
-    missing = {*dossier.missing, *(rule for answer in heard for rule in answer.missing)}
+    heard = {entity: answers[entity] for entity in dossier.expects}
+    waived = {rule for answer in heard.values() for rule in answer.waived}
+    missing = {*dossier.missing, *(rule for answer in heard.values() for rule in answer.missing)}
     found: dict[str, list[tuple[str, Finding]]] = {}
-    for answer in heard:
+    for entity, answer in heard.items():
         for rule, one_found in answer.findings.items():
-            found.setdefault(rule, []).append((answer.entity, one_found))
+            found.setdefault(rule, []).append((entity, one_found))
     signals: list[Signal] = []
     not_available: list[str] = []
     states: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ def judge(dossier: Dossier, answers: Mapping[str, Answer], pack: Pack, shipped_a
     verdict: Decision = "pending" if dossier.status == "created" else pack.policy.levels[level].verdict
     score = sum(pack.weight(s.rule) for s in signals)
     line = Line(dossier.order, verdict, level, score, pack.version, signals, not_available)
-    merge = [order for answer in heard for order in answer.merge]
+    merge = [order for answer in heard.values() for order in answer.merge]
     return Verdict(line, tags, states, combinations, merge)
 
 

@@ -20,11 +20,14 @@ from typing import Any
 import cel
 
 from orderstream import times
-from orderstream.facts import Answer, Fact, Finding, Floor, Rate, Stock, Trust, Update
+from orderstream.facts import Answer, Fact, Finding, Floor, News, Rate, Stock, Trust, Update
 from orderstream.rules.pack import Judge, Pack
 
 EVIDENCE_ORDERS = 20
 """At most so many other orders are named, the first by (time, id): later members then change no earlier evidence."""
+
+TELLABLE = 32
+"""Orders of an entity up to which it is kept as bytes while nobody asks for it. A busy one would be read again and again."""
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth, km (IUGG)."""
@@ -73,7 +76,7 @@ class Fire:
 class Entry:
     """One order in an entity: its fact, and what has been judged of it so far."""
 
-    __slots__ = ("before", "fact", "findings", "fires", "judged", "marks", "missing", "profiles", "skus")
+    __slots__ = ("before", "fact", "findings", "fired", "fires", "judged", "marks", "missing", "profiles", "skus")
 
     def __init__(self, fact: Fact, before: tuple[int, ...] = ()) -> None:
         # most orders meet nothing here: what is empty is shared, and made when it is first written
@@ -82,6 +85,9 @@ class Entry:
         """Event times at which the order stood here with earlier versions of its fact."""
         self.skus = _together(fact.skus)
         self.judged = False
+        """Whether findings, missing and marks have been worked out, and follow every change from then on."""
+        self.fired = False
+        """Whether `fires` has been."""
         self.findings: dict[str, Finding] = _NOTHING
         self.missing: frozenset[str] = frozenset()
         self.profiles: dict[str, bool | None] = _NOTHING
@@ -100,8 +106,8 @@ class Rare:
     def __init__(self) -> None:
         self.asking: dict[str, Entry] = {}
         """Late orders: they ask about the profile and count in no window."""
-        self.gone: dict[str, tuple[int, int]] = {}
-        """Order -> (version, event time) of what has left, so that a stray older fact does not bring it back."""
+        self.gone: dict[str, Fact] = {}
+        """Order -> the fact that it has left, so that a stray older one does not bring it back."""
         self.stocks: list[Stock] = []
         self.rates: list[Rate] = []
         self.floors: list[Floor] = []
@@ -115,7 +121,9 @@ _NO_RARE = Rare()
 class Entity:
     """All orders of one entity within the horizon, sorted by (event time, order id), and what is known about it."""
 
-    __slots__ = ("by_order", "cumulated", "entries", "firing", "keys", "kind", "name", "rare", "scheduled", "span", "zone")
+    __slots__ = (
+        "by_order", "cumulated", "dormant", "entries", "firing", "keys", "kind", "name", "rare", "scheduled", "span", "zone",
+    )  # fmt: skip
 
     def __init__(self, name: str, zone: str) -> None:
         self.name = name
@@ -131,7 +139,9 @@ class Entity:
         self.rare = _NO_RARE
         self.cumulated: dict[str, list[int]] = _NOTHING
         self.firing: dict[str, int] = _NOTHING
-        """Rule that marks all -> how many windows fire."""
+        """Rule that marks all -> how many windows are known to fire."""
+        self.dormant = 0
+        """Orders of which that is not known: they came back from bytes, and nothing has happened near them since."""
 
     def _own(self) -> Rare:
         """Its own Rare, to be written."""
@@ -146,6 +156,10 @@ class Entity:
 
         Many facts at once cost little more than one: every window that they fall into is judged once, after all are in.
         """
+        if self.dormant:
+            facts = list(facts)
+            known = [e.fact.at for f in facts if (e := self.by_order.get(f.order)) is not None]
+            self._wake([*known, *(f.at for f in facts)], packs)
         moved: list[int] = []
         fresh: list[Entry] = []
         left: list[Entry] = []
@@ -153,9 +167,9 @@ class Entity:
         for fact in facts:
             old = self.by_order.get(fact.order) or self.rare.asking.get(fact.order)
             gone = self.rare.gone.get(fact.order)
-            if (old is not None and old.fact.version > fact.version) or (gone is not None and gone[0] > fact.version):
+            if (old is not None and old.fact.version > fact.version) or (gone is not None and gone.version > fact.version):
                 continue
-            if (old is not None and old.fact == fact) or (old is None and fact.gone and gone == (fact.version, fact.at)):
+            if (old is not None and old.fact == fact) or (old is None and fact.gone and gone == fact):
                 repeated += [fact.at, *(old.before if old is not None else ())]
                 continue
             self.span = max(self.span, packs(fact.pack).kind(self.kind).span)
@@ -164,7 +178,7 @@ class Entity:
                 left.append(old)
                 moved.append(old.fact.at)
             if fact.gone:
-                self._own().gone[fact.order] = (fact.version, fact.at)
+                self._own().gone[fact.order] = fact
                 continue
             self.rare.gone.pop(fact.order, None)
             past = () if old is None else old.before if old.fact.at == fact.at else (*old.before, old.fact.at)
@@ -192,16 +206,12 @@ class Entity:
 
     def learn(self, update: Update, packs: Packs) -> list[Entry]:
         """Takes reference data in; the entries whose answer is another now, or all that it holds for where it is a repeat."""
-        shelf: Any
-        rare = self._own()
-        if isinstance(update, Stock):
-            shelf = rare.stocks
-        elif isinstance(update, Rate):
-            shelf = rare.rates
-        elif isinstance(update, Floor):
-            shelf = rare.floors
-        else:
-            shelf = rare.trusts
+        if isinstance(update, Trust):
+            # it changes who counts in windows: what they were must be known first
+            for entry in self.entries:
+                if not entry.judged:
+                    self._recall(entry, packs)
+        shelf = self._shelf(update)
         again = update in shelf or isinstance(update, Trust)
         if update not in shelf:
             insort(shelf, update)
@@ -212,7 +222,10 @@ class Entity:
         refired: dict[str, list[int]] = {}
         for index in range(low, high):
             entry = self.entries[index]
-            if self._judge(entry, packs, None, index) or again:
+            known = entry.judged
+            if not known:
+                self._recall(entry, packs)
+            if self._judge(entry, packs, None, index) or again or not known:
                 touched[entry.fact.order] = entry
             if isinstance(update, Trust):
                 self._refire(entry, index, packs(entry.fact.pack).kind(self.kind).marking, refired)
@@ -222,6 +235,14 @@ class Entity:
             if held and (self._judge(entry, packs, None, -1) or again):
                 touched[entry.fact.order] = entry
         return list(touched.values())
+
+    def _shelf(self, update: Update) -> list[Any]:
+        rare = self._own()
+        if isinstance(update, Stock):
+            return rare.stocks
+        if isinstance(update, Rate):
+            return rare.rates
+        return rare.floors if isinstance(update, Floor) else rare.trusts
 
     def expire(self, before: int) -> None:
         """Forgets orders with an event time before `before`, and reference data that no remaining order reads."""
@@ -237,7 +258,7 @@ class Entity:
             return
         for order in [o for o, e in rare.asking.items() if e.fact.at < before]:
             del rare.asking[order]
-        for order in [o for o, (_, at) in rare.gone.items() if at < before]:
+        for order in [o for o, f in rare.gone.items() if f.at < before]:
             del rare.gone[order]
         dated: list[Any]
         for dated in (rare.stocks, rare.rates):
@@ -264,7 +285,7 @@ class Entity:
         """Event time of the first order that is still kept here."""
         kept = [self.keys[0][0]] if self.keys else []
         kept += [e.fact.at for e in self.rare.asking.values()]
-        kept += [at for _, at in self.rare.gone.values()]
+        kept += [f.at for f in self.rare.gone.values()]
         return min(kept, default=None)
 
     def _insert(self, entry: Entry) -> None:
@@ -273,6 +294,7 @@ class Entity:
         self.keys.insert(index, key)
         self.entries.insert(index, entry)
         self.by_order[entry.fact.order] = entry
+        self.dormant += 1
         self._forget_sums(index)
 
     def _remove(self, entry: Entry) -> None:
@@ -287,10 +309,79 @@ class Entity:
     def _unfire(self, entry: Entry) -> None:
         for rule in entry.fires:
             self.firing[rule] -= 1
+        self.dormant -= not entry.fired
 
     def _forget_sums(self, index: int) -> None:
         for sums in self.cumulated.values():
             del sums[index + 1 :]
+
+    # -- as bytes ----------------------------------------------------------------------------------------------------
+
+    def told(self) -> list[News] | None:
+        """What it would have to be told to be what it is; None where that is too much, or not all that it remembers."""
+        rare = self.rare
+        if len(self.entries) > TELLABLE or rare.stocks or rare.rates or rare.floors or rare.trusts:
+            return None
+        entries = [*self.entries, *rare.asking.values()]
+        if any(entry.before for entry in entries):
+            return None
+        return [*(entry.fact for entry in entries), *rare.gone.values()]
+
+    def remember(self, news: Iterable[News], packs: Packs) -> None:
+        """Takes in what has been answered before, into an entity that knows nothing yet. Nothing is judged until somebody asks."""
+        standing: dict[str, Entry] = {}
+        for one in news:
+            if not isinstance(one, Fact):
+                shelf = self._shelf(one)
+                if one not in shelf:
+                    insort(shelf, one)
+                continue
+            known = standing.get(one.order)
+            if known is not None and (known.fact.version > one.version or known.fact == one):
+                continue
+            past: tuple[int, ...] = ()
+            if known is not None and not known.fact.gone and not one.gone:
+                past = known.before if known.fact.at == one.at else (*known.before, known.fact.at)
+            standing[one.order] = Entry(one, past)
+        spans = {version: packs(version).kind(self.kind).span for version in {e.fact.pack for e in standing.values()}}
+        self.span = max(spans.values(), default=0)
+        for order, entry in standing.items():
+            if entry.fact.gone:
+                self._own().gone[order] = entry.fact
+            elif entry.fact.enters:
+                self.by_order[order] = entry
+            else:
+                self._own().asking[order] = entry
+        self.entries = sorted(self.by_order.values(), key=_place)
+        self.keys = [_place(entry) for entry in self.entries]
+        self.dormant = len(self.entries)
+
+    def _wake(self, times: list[int], packs: Packs) -> None:
+        """Before something changes at these times: works out which windows around them fire now."""
+        if not self.dormant or not times:
+            return
+        span = max(self.span, 1)
+        low = bisect_right(self.keys, (min(times) - span, _LAST))
+        # twice: a window that changes may have for a member one that a later window has, too
+        high = bisect_left(self.keys, (max(times) + 2 * span, ""))
+        for index in range(low, high):
+            anchor = self.entries[index]
+            if not anchor.fired:
+                self._refire(anchor, index, packs(anchor.fact.pack).kind(self.kind).marking, {})
+                self._awake(anchor)
+
+    def _awake(self, anchor: Entry) -> None:
+        self.dormant -= not anchor.fired
+        anchor.fired = True
+
+    def _recall(self, entry: Entry, packs: Packs) -> None:
+        """Works out what was known of an order that came back from bytes."""
+        self._wake([entry.fact.at], packs)
+        asking = self.rare.asking.get(entry.fact.order) is entry
+        self._judge(entry, packs, None, -1 if asking else bisect_left(self.keys, _place(entry)))
+        if not asking:
+            for judge in packs(entry.fact.pack).kind(self.kind).marking:
+                self._mark(judge.id, entry, packs)
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
@@ -322,6 +413,7 @@ class Entity:
             judges = packs(anchor.fact.pack).kind(self.kind)
             if judges.marking:
                 self._refire(anchor, index, [j for j in judges.marking if self._reaches(j, last, at)], refired)
+            self._awake(anchor)
             if not anchor.judged:
                 fresh.append(anchor)
                 self._judge(anchor, packs, None, index)
@@ -335,8 +427,7 @@ class Entity:
         for entry in fresh:
             # a newcomer may fall into windows that fired before it came
             for judge in packs(entry.fact.pack).kind(self.kind).marking:
-                if judge.id not in refired:
-                    self._mark(judge.id, entry, packs)
+                self._mark(judge.id, entry, packs)
 
     def _reaches(self, judge: Judge, back: int, at: int) -> bool:
         """Whether the window of an order at `at` reaches back to a time."""
@@ -364,7 +455,7 @@ class Entity:
             low = bisect_right(self.keys, (left.fact.at - self.span, _LAST))
             for entry in self.entries[low : bisect_left(self.keys, (left.fact.at + 1, ""))]:
                 mark = entry.marks.get(rule)
-                if mark is not None and mark[0] is left:
+                if not entry.judged or (mark is not None and mark[0] is left):
                     self._mark(rule, entry, packs)
                     touched[entry.fact.order] = entry
 
@@ -380,7 +471,7 @@ class Entity:
                     # an earlier window, which has not changed, marks it already
                     continue
                 self._mark(rule, entry, packs)
-                if entry.marks.get(rule) != before:
+                if entry.marks.get(rule) != before or not entry.judged:
                     touched[entry.fact.order] = entry
 
     def _mark(self, rule: str, entry: Entry, packs: Packs) -> None:
@@ -653,6 +744,8 @@ class Entity:
 
     def answer(self, entry: Entry, position: int, packs: Packs) -> Answer:
         """What this entity says of an order now."""
+        if not entry.judged:
+            self._recall(entry, packs)
         fact = entry.fact
         waived = self._waived(entry, packs)
         findings = {rule: finding for rule, finding in entry.findings.items() if rule not in waived}
@@ -670,8 +763,6 @@ class Entity:
             low = bisect_left(self.keys, (fact.at - packs(fact.pack).merge_within + 1, ""))
             merge = tuple(order for _, order in self.keys[low : bisect_left(self.keys, (fact.at + 1, ""))] if order != fact.order)
         return Answer(
-            fact.order,
-            self.name,
             fact.version,
             position,
             findings,
@@ -700,6 +791,10 @@ def _distinct(members: Iterable[Entry], trusts: list[Trust]) -> int:
         apart = [f for f in families if f.isdisjoint(family)]
         families = [*apart, family.union(*(f for f in families if not f.isdisjoint(family)))]
     return len(users) - sum(len(family) - 1 for family in families if family)
+
+
+def _place(entry: Entry) -> tuple[int, str]:
+    return (entry.fact.at, entry.fact.order)
 
 
 def _at(update: Update) -> int:

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import msgspec
 
-from orderstream.facts import Answer, Dossier, FactBatch, Outcome
+from orderstream.facts import FactBatch, Mail, News
 from orderstream.orders import CHANNELS, Raw
 
 T = TypeVar("T")
@@ -22,13 +22,35 @@ MAX_RECORD = 1_000_000
 
 _encoder = msgspec.msgpack.Encoder()
 _facts = msgspec.msgpack.Decoder(FactBatch)
-_items = msgspec.msgpack.Decoder(list[Dossier | Answer | Outcome])
-_blobs = msgspec.msgpack.Decoder(list[bytes])
+_news = msgspec.msgpack.Decoder(list[News])
+_mail = msgspec.msgpack.Decoder(list[Mail])
+
+
+class Sealed(msgspec.Struct, array_like=True, gc=False):
+    """A FactBatch whose news have not been read."""
+
+    source: int
+    progress: int
+    idle: bool
+    packs: list[str]
+    items: list[tuple[str, int, msgspec.Raw]]
+
+
+_sealed = msgspec.msgpack.Decoder(Sealed)
 
 encode = _encoder.encode
 decode_facts = _facts.decode
-decode_items = _items.decode
-decode_blobs = _blobs.decode
+decode_sealed = _sealed.decode
+decode_news = _news.decode
+decode_mail = _mail.decode
+
+
+def length(array: bytes) -> int:
+    """How many elements a msgpack array has, without reading them."""
+    head = array[0]
+    if head & 0xF0 == 0x90:
+        return head & 0x0F
+    return int.from_bytes(array[1:3] if head == 0xDC else array[1:5])
 
 
 def entity_partition(entity: str, partitions: int) -> int:

@@ -19,7 +19,7 @@ from histories import BOOK, GOODS, KEYS, ZONE, when
 
 from agents import detect, normalise, route
 from agents.normalise import Names
-from orderstream import replay, topics, wire
+from orderstream import replay, shelf, topics, wire
 from orderstream.engine import Effects, Record, Send, partition_for
 from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Rejection
@@ -29,6 +29,7 @@ from orderstream.verdict import Line, Signal, rejected_line
 NAMES = Names("")
 RAW = topics.raw("api", "")
 METRICS = Metrics()
+HOT = shelf.HOT
 
 
 @dataclass
@@ -187,6 +188,8 @@ class World:
                     break
                 deaths -= self._kill()
                 continue
+            # what is not asked for at once becomes bytes, sooner or later
+            shelf.HOT = self.random.choice((1, 1, 3, 4096))
             if deaths and self.random.random() < 0.08:
                 deaths -= self._kill()
             elif ready and (not busy or self.random.random() < 0.5):
@@ -194,6 +197,7 @@ class World:
                 self.take(lane, self.random.choice(self.waiting(lane)))
             else:
                 self.flush(self.random.choice(busy))
+        shelf.HOT = HOT
         for lane in self.lanes:
             effects = lane.state.idle()
             if effects is not None:

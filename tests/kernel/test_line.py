@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from histories import CATALOGUE, DAYS, KEYS, LONG_DELAYS, STANDARD, Record, T, histories, line, run, within
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import STANDARD as AGREED
 from oracle import Numbers, Opinion, opinions
 
+from orderstream import shelf
 from orderstream.catalogue import Catalogue, read_article
 from orderstream.rules.book import PackBook
 from orderstream.simulators import scenario
@@ -81,6 +83,19 @@ def test_a_second_reading_of_the_rules_agrees(history: list[Record]) -> None:
 def test_a_second_reading_agrees_over_a_month(history: list[Record]) -> None:
     """The same where windows have been forgotten, and the horizon matters."""
     assert disagreements(history) == {}
+
+
+@pytest.mark.parametrize("hot", [1, 4])
+@quick
+@given(history=histories(days=DAYS, delays=LONG_DELAYS), data=st.data())
+def test_bytes_remember_everything(hot: int, history: list[Record], data: Any) -> None:
+    """What becomes bytes between any two records, and is read again when it is asked for, ends with the same bytes."""
+    told = data.draw(within(history, HOUR))
+    usual = run(told)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shelf, "HOT", hot)
+
+        assert run(told) == usual
 
 
 def test_a_second_reading_agrees_on_a_peak() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from orderstream import identity, money, times
 from orderstream.catalogue import Catalogue, read_article, resolve
 from orderstream.channels import channel
-from orderstream.facts import Answer, Dossier, Finding, Outcome
+from orderstream.facts import Answer, Answers, Dossier, Finding, Mail, OrderItem, Outcome
 from orderstream.normalise import Books, Normaliser
 from orderstream.orders import Address, Order, Raw
 from orderstream.replay import read_item
@@ -291,6 +291,10 @@ def test_shipping_ends_recalls(at: int, verdict: str) -> None:
 # -- route ----------------------------------------------------------------------------------------------------------------
 
 
+def mail(item: OrderItem) -> list[Mail]:
+    return [("api:main:1", [item])]
+
+
 class Desk:
     """A router with one order, and the ERP's view of it."""
 
@@ -300,10 +304,10 @@ class Desk:
 
     def dossier(self, *rules: str, **changes: Any) -> list[Public]:
         self.version += 1
-        return self.router.process([dossier(version=self.version, findings=found(*rules), **changes)], 0)
+        return self.router.process(mail(dossier(version=self.version, findings=found(*rules), **changes)), 0)
 
     def outcome(self, said: str) -> list[Public]:
-        return self.router.process([Outcome("api:main:1", T, said, "王")], 0)
+        return self.router.process(mail(Outcome("api:main:1", T, said, "王")), 0)
 
 
 def topics(told: list[Public]) -> set[str]:
@@ -378,10 +382,10 @@ def test_the_same_again() -> None:
     """What is read twice is said once; after a crash once more, under the same number, with the same action ids."""
     desk = Desk()
     item = dossier(version=1, findings=found("ip-pair"))
-    first = desk.router.process([item], 0)
+    first = desk.router.process(mail(item), 0)
 
-    assert desk.router.process([item], 0) == []
-    again = desk.router.process([item], 0, again=True)
+    assert desk.router.process(mail(item), 0) == []
+    again = desk.router.process(mail(item), 0, again=True)
     assert verdict_of(again)["verdict_seq"] == verdict_of(first)["verdict_seq"] == 1
     assert actions(again) == actions(first)
     assert set(actions(first).values()) == {"confirm", "lock-stock"}
@@ -392,9 +396,9 @@ def test_nothing_goes_out_unanswered() -> None:
     desk = Desk()
     asked = dossier(version=1, expects={"ip:x": 2})
 
-    assert desk.router.process([asked], 0) == []
-    assert desk.router.process([Answer("api:main:1", "ip:x", 1, 5)], 0) == []
-    assert topics(desk.router.process([Answer("api:main:1", "ip:x", 2, 6)], 0)) == {"orders.released"}
+    assert desk.router.process(mail(asked), 0) == []
+    assert desk.router.process(mail(Answers({"ip:x": Answer(1, 5)})), 0) == []
+    assert topics(desk.router.process(mail(Answers({"ip:x": Answer(2, 6)})), 0)) == {"orders.released"}
     assert desk.router.pending == {}
 
 

@@ -1,0 +1,134 @@
+"""A shelf: values by key, those lately used as objects, the rest as bytes.
+
+Law: what is taken from a shelf is what was put there, whether it has been bytes in between or not.
+Reason: an order is asked for a few times within seconds of its arrival and then hardly ever again, but must be remembered
+for weeks. As objects it takes ten times the memory of its bytes; and bytes that come from a changelog need not be read before
+somebody asks for them, so that a worker is up again before it has understood a single one of a million orders.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from orderstream.times import MINUTE
+
+T = TypeVar("T")
+
+Frozen = bytes | list[bytes]
+"""A value's bytes: whole, or in parts that are to be taken in one after the other."""
+
+HOT = 4096
+"""Values that stay objects in any case: what a partition is asked for within a few seconds under load."""
+
+
+class Shelf(Generic[T]):
+    """Values by key. freeze: a value's bytes, None where it is better left an object; thaw: (key, its bytes) -> the value."""
+
+    def __init__(self, freeze: Callable[[T], bytes | None], thaw: Callable[[str, Frozen], T]) -> None:
+        self._freeze = freeze
+        self._thaw = thaw
+        self._young: dict[str, T] = {}
+        self._old: dict[str, T] = {}
+        self._cold: dict[str, Frozen] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old) + len(self._cold)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._young or key in self._old or key in self._cold
+
+    def get(self, key: str) -> T | None:
+        """The value, to be used and changed; None where there is none."""
+        value = self._young.get(key)
+        if value is not None:
+            return value
+        value = self._old.pop(key, None)
+        if value is None:
+            frozen = self._cold.pop(key, None)
+            if frozen is None:
+                return None
+            value = self._thaw(key, frozen)
+        self._young[key] = value
+        return value
+
+    def peek(self, key: str) -> T | None:
+        """The value, to be looked at only."""
+        value = self._young.get(key) or self._old.get(key)
+        if value is None and (frozen := self._cold.get(key)) is not None:
+            return self._thaw(key, frozen)
+        return value
+
+    def put(self, key: str, value: T) -> None:
+        """A value for a key that has none."""
+        self._young[key] = value
+
+    def lay(self, key: str, whole: bytes) -> None:
+        """A value's bytes, in place of whatever is there."""
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+        self._cold[key] = whole
+
+    def add(self, key: str, part: bytes) -> bool:
+        """One more part of a value's bytes. False, and nothing done, where the value is an object now."""
+        if key in self._young or key in self._old:
+            return False
+        known = self._cold.get(key)
+        if known is None:
+            self._cold[key] = part
+        elif isinstance(known, list):
+            known.append(part)
+        else:
+            self._cold[key] = [known, part]
+        return True
+
+    def frozen(self, key: str) -> Frozen | None:
+        """The bytes, where the value is bytes now."""
+        return self._cold.get(key)
+
+    def discard(self, key: str) -> None:
+        if self._young.pop(key, None) is None and self._old.pop(key, None) is None:
+            self._cold.pop(key, None)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*self._young, *self._old, *self._cold)
+
+    def cool(self, limit: int) -> None:
+        """Turns up to `limit` objects that have not been used for longest into bytes. To be called often, with little."""
+        if not self._old:
+            if len(self._young) < HOT:
+                return
+            self._old, self._young = self._young, self._old
+        for _ in range(min(limit, len(self._old))):
+            key, value = self._old.popitem()
+            frozen = self._freeze(value)
+            if frozen is None:
+                self._young[key] = value
+            else:
+                self._cold[key] = frozen
+
+
+class Due:
+    """Keys by the minute in which something is to be done about them."""
+
+    def __init__(self) -> None:
+        self._minutes: list[int] = []
+        self._keys: dict[int, list[str]] = {}
+
+    def add(self, at: int, key: str) -> None:
+        """at: ms."""
+        minute = at // MINUTE + 1
+        keys = self._keys.get(minute)
+        if keys is None:
+            self._keys[minute] = [key]
+            heapq.heappush(self._minutes, minute)
+        else:
+            keys.append(key)
+
+    def until(self, now: int) -> list[str]:
+        """Takes out what is due by now (ms)."""
+        out: list[str] = []
+        while self._minutes and self._minutes[0] * MINUTE <= now:
+            out += self._keys.pop(heapq.heappop(self._minutes))
+        return out
