@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     secrets_file: Path | None = Field(
         None, description=_meaning("同格式的密钥文件，改动即生效", "a file of the same format; a change takes effect at once")
     )
-    database: SecretStr | None = Field(None, description=_meaning("PostgreSQL 地址（审核台）", "PostgreSQL's URL (the board)"))
+    database: SecretStr | None = Field(None, description=_meaning("PostgreSQL 地址（示例 ERP）", "PostgreSQL's URL (the example ERP)"))
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description=_meaning("日志级别", "least level that is logged")
     )
