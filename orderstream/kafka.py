@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -54,9 +54,36 @@ class Message(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
+class Outgoing(NamedTuple):
+    """A record to send; value None is a tombstone."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
 def read_all(brokers: str, names: Iterable[str]) -> Iterator[Message]:
     """Every record that these topics hold now, in order within each partition. Raises NoBroker, TopicsUnfit."""
-    return iter(asyncio.run(_read_all(brokers, list(names))))
+    return iter(list(scan(brokers, names)))
+
+
+def scan(brokers: str, names: Iterable[str], since: int = 0) -> Iterator[Message]:
+    """The same one by one as they are fetched, so that a topic larger than the memory can be read.
+
+    since: ms; records that the broker took before it are not read.
+    """
+    with asyncio.Runner() as loop:
+        batches = _scan(brokers, list(names), since)
+
+        async def more() -> list[Message] | None:
+            return await anext(batches, None)
+
+        try:
+            while (batch := loop.run(more())) is not None:
+                yield from batch
+        finally:
+            loop.run(batches.aclose())
 
 
 @asynccontextmanager
@@ -91,22 +118,24 @@ async def _parts(consumer: AIOKafkaConsumer, names: list[str]) -> list[TopicPart
     return parts
 
 
-async def _read_all(brokers: str, names: list[str]) -> list[Message]:
+async def _scan(brokers: str, names: list[str], since: int) -> AsyncGenerator[list[Message], None]:
     async with _consumer(brokers) as consumer:
         parts = await _parts(consumer, names)
-        await consumer.seek_to_beginning(*parts)
         ends = await consumer.end_offsets(parts)
-        out: list[Message] = []
+        await consumer.seek_to_beginning(*parts)
+        if since > 0:
+            found = await consumer.offsets_for_times(dict.fromkeys(parts, since))
+            for tp, place in found.items():
+                consumer.seek(tp, ends[tp] if place is None else place.offset)
         left = {tp for tp in parts if await consumer.position(tp) < ends[tp]}
         while left:
             for tp, records in (await consumer.getmany(timeout_ms=500)).items():
-                out += [
+                yield [
                     Message(tp.topic, tp.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
                     for r in records
                     if r.offset < ends[tp]
                 ]
             left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
-        return out
 
 
 def count(brokers: str, name: str) -> int:
@@ -119,12 +148,12 @@ async def _count(brokers: str, name: str) -> int:
         return sum((await consumer.end_offsets(await _parts(consumer, [name]))).values())
 
 
-def send_all(brokers: str, records: Iterable[tuple[str, bytes, bytes]]) -> int:
-    """Sends (topic, key, value) records in order; how many, once all are acknowledged. Raises NoBroker."""
-    return asyncio.run(_send_all(brokers, list(records)))
+def send_all(brokers: str, records: Iterable[Outgoing | tuple[str, bytes, bytes]]) -> int:
+    """Sends records, or (topic, key, value), in order; how many, once all are acknowledged. Raises NoBroker."""
+    return asyncio.run(_send_all(brokers, [Outgoing(*record) for record in records]))
 
 
-async def _send_all(brokers: str, records: list[tuple[str, bytes, bytes]]) -> int:
+async def _send_all(brokers: str, records: list[Outgoing]) -> int:
     producer = AIOKafkaProducer(
         bootstrap_servers=brokers, acks="all", enable_idempotence=True, max_request_size=4 << 20, partitioner=Partitioner()
     )
@@ -134,7 +163,7 @@ async def _send_all(brokers: str, records: list[tuple[str, bytes, bytes]]) -> in
         await producer.stop()
         raise _silent(brokers) from error
     try:
-        futures = [await producer.send(topic, value, key=key) for topic, key, value in records]
+        futures = [await producer.send(r.topic, r.value, key=r.key, headers=r.headers) for r in records]
         await asyncio.gather(*futures)
     except KafkaError as error:
         raise NoBroker(f"Kafka 未确认写入（{error}）· Kafka did not acknowledge: {error}") from error
