@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -54,6 +55,39 @@ class Message(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
+def passed(brokers: str, group: str, names: Iterable[str], seconds: float) -> bool:
+    """Waits until a group has acknowledged all that these topics hold now; False where the time is over first.
+
+    Raises NoBroker, TopicsUnfit.
+    """
+    return asyncio.run(_passed(brokers, group, list(names), seconds))
+
+
+async def _passed(brokers: str, group: str, names: list[str], seconds: float) -> bool:
+    deadline = asyncio.get_running_loop().time() + seconds
+    async with _consumer(brokers, group) as consumer:
+        goals = await consumer.end_offsets(await _parts(consumer, names))
+        while True:
+            goals = {tp: goal for tp, goal in goals.items() if goal > (await consumer.committed(tp) or 0)}
+            if not goals:
+                return True
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.2)
+
+
+def worked_off(settings: Settings, brokers: str, seconds: float) -> bool:
+    """Waits until the workers have done all that follows from what they were sent until now; False where the time is over first.
+
+    A hop acknowledges its input when the next has its output, so one after the other is enough. Raises NoBroker, TopicsUnfit.
+    """
+    deadline = time.monotonic() + seconds
+    own = [[t for t in topics.declared() if hop in t.readers] for hop in topics.HOPS]
+    return all(
+        passed(brokers, settings.group, [t.on_broker(settings) for t in read], deadline - time.monotonic()) for read in own
+    )
+
+
 class Outgoing(NamedTuple):
     """A record to send; value None is a tombstone."""
 
@@ -87,8 +121,11 @@ def scan(brokers: str, names: Iterable[str], since: int = 0) -> Iterator[Message
 
 
 @asynccontextmanager
-async def _consumer(brokers: str) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, enable_auto_commit=False, auto_offset_reset="earliest")
+async def _consumer(brokers: str, group: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer outside of any group; group: whose committed offsets it may ask for."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     try:
         await consumer.start()
     except (KafkaError, OSError) as error:
