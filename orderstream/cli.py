@@ -178,7 +178,7 @@ def topics_list() -> None:
 @catalogue_app.command("load")
 def catalogue_load(file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON 行文件 · a file of JSON lines")]) -> None:
     """校验每一行，全部正确才写入 catalog.skus · Checks every line; loads all of them or none."""
-    from orderstream import kafka, topics  # noqa: PLC0415
+    from orderstream import access, kafka, topics  # noqa: PLC0415
     from orderstream.catalogue import CatalogueError, read_article  # noqa: PLC0415
 
     settings = _settings()
@@ -201,7 +201,8 @@ def catalogue_load(file: Annotated[Path, typer.Argument(metavar="FILE", help="JS
         records[key] = (topic, key, line.strip())
     address = _broker(settings)
     topics.now(topics.check(address, settings))
-    typer.echo(f"已载入 {kafka.send_all(address, records.values())} 条商品 · articles loaded")
+    loaded = kafka.send_all(address, records.values(), access.client(settings))
+    typer.echo(f"已载入 {loaded} 条商品 · articles loaded")
 
 
 # processes

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import yaml
 
+from orderstream import access
 from orderstream.errors import NoBroker, TopicsUnfit
 from orderstream.settings import PREFIX, Settings, data_file
 
@@ -113,7 +114,7 @@ async def apply(address: str, settings: Settings) -> list[Change]:
     from aiokafka.admin import NewTopic  # noqa: PLC0415  not needed to list what is declared
     from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # noqa: PLC0415
 
-    admin = await _admin(address)
+    admin = await admin_client(address, settings)
     try:
         there = await _partition_counts(admin)
         _fit(there, settings, missing_is_fine=True)
@@ -155,7 +156,7 @@ async def apply(address: str, settings: Settings) -> list[Change]:
 
 async def check(address: str, settings: Settings) -> None:
     """Raises TopicsUnfit where a topic is missing or has the wrong partition count; changes nothing."""
-    admin = await _admin(address)
+    admin = await admin_client(address, settings)
     try:
         _fit(await _partition_counts(admin), settings, missing_is_fine=False)
     finally:
@@ -164,7 +165,7 @@ async def check(address: str, settings: Settings) -> None:
 
 async def delete(address: str, settings: Settings) -> None:
     """Removes this prefix's topics and waits until they are gone. For tests and the demo, never for an installation."""
-    admin = await _admin(address)
+    admin = await admin_client(address, settings)
     try:
         names = {topic.on_broker(settings) for topic in declared()}
         while gone := names & set(await _partition_counts(admin)):
@@ -176,7 +177,7 @@ async def delete(address: str, settings: Settings) -> None:
 
 async def present(address: str, settings: Settings) -> dict[str, int]:
     """Partition counts of this installation's topics that are on the broker, by their name there."""
-    admin = await _admin(address)
+    admin = await admin_client(address, settings)
     try:
         names = {topic.on_broker(settings) for topic in declared()}
         return {topic: count for topic, count in (await _partition_counts(admin)).items() if topic in names}
@@ -203,16 +204,19 @@ def now(work: Coroutine[Any, Any, T]) -> T:
     return box[0]
 
 
-async def _admin(address: str) -> Any:
+async def admin_client(address: str, settings: Settings) -> Any:
+    """An administrator's client, connected; to be closed. Raises NoBroker or NotAdmitted."""
     from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=30_000, client_id="orderstream-topics")
+    options = access.client(settings)
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=30_000, client_id="orderstream-topics", **options)
     try:
         await asyncio.wait_for(admin.start(), 15)
     except (KafkaError, TimeoutError):
         await admin.close()
-        raise NoBroker(f"Kafka {address} 无响应 · no Kafka answers at {address}") from None
+        await access.admit(settings, address)
+        raise NoBroker(access.silent(address)) from None
     return admin
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from orderstream import kafka, topics
+from orderstream import access, kafka, topics
 from orderstream.backtest import summarise, write
 from orderstream.normalise import Rejection
 from orderstream.rejected import order_of
@@ -35,7 +35,7 @@ def final_lines(settings: Settings, brokers: str) -> dict[str, Line]:
     latest: dict[str, tuple[int, bytes]] = {}
     rejects = Rejects()
     mended: dict[str, str] = {}
-    for message in kafka.read_all(brokers, [verdicts, rejected]):
+    for message in kafka.read_all(brokers, [verdicts, rejected], access.client(settings)):
         if message.value is None:
             continue
         if message.topic == verdicts:

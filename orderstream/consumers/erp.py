@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from orderstream import times, topics
+from orderstream import access, times, topics
 from orderstream.consumers.inbox import Store, begin, consume, main
 from orderstream.metrics import Metrics
 from orderstream.settings import Settings
@@ -138,7 +138,7 @@ async def run(settings: Settings, metrics: Metrics, stop: asyncio.Event, *, ship
         if ship_after is None:
             await consume(settings, "erp", store, READS, stop, metrics=metrics)
             return
-        producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all", client_id="erp")
+        producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all", client_id="erp", **access.client(settings))
         await begin(producer, settings)
 
         async def ship() -> None:

@@ -21,7 +21,7 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from orderstream import topics
+from orderstream import access, topics
 from orderstream.errors import INTERRUPTED, NoBroker, NoDatabase, PortTaken, UserError
 from orderstream.kafka import calm
 from orderstream.metrics import Metrics, serve
@@ -207,12 +207,13 @@ async def consume(
 
 
 async def begin(client: Any, settings: Settings) -> None:
-    """Start a producer or consumer. Raises NoBroker, leaving nothing open."""
+    """Start a producer or consumer. Raises NoBroker or NotAdmitted, leaving nothing open."""
     try:
         await client.start()
     except KafkaError:
         await client.stop()
-        raise NoBroker(f"Kafka {settings.brokers} 无响应 · no Kafka answers at {settings.brokers}") from None
+        await access.admit(settings, str(settings.brokers))
+        raise NoBroker(access.silent(str(settings.brokers))) from None
 
 
 @asynccontextmanager
@@ -226,6 +227,7 @@ async def _connected(settings: Settings, group: str) -> AsyncIterator[Any]:
         # the broker's own least: after a crash the next start waits this long for its partitions
         session_timeout_ms=6_000,
         heartbeat_interval_ms=2_000,
+        **access.client(settings),
     )
     await begin(consumer, settings)
     try:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from orderstream import kafka, times, topics, wire
+from orderstream import access, kafka, times, topics, wire
 from orderstream.channels import registry
 from orderstream.errors import BadPack
 from orderstream.kafka import Outgoing
@@ -88,7 +88,7 @@ def read(settings: Settings, brokers: str, wanted: Wanted) -> Iterator[Reject]:
     topic = topics.name("orders.rejected", settings.topic_prefix)
     seen: set[str] = set()
     # an hour for clocks that differ: a record is rejected after it was received
-    for message in kafka.scan(brokers, [topic], max(0, wanted.since - times.HOUR)):
+    for message in kafka.scan(brokers, [topic], max(0, wanted.since - times.HOUR), access.client(settings)):
         if message.value is None:
             continue
         record = _decode(message.value)
@@ -174,7 +174,7 @@ def put_back(settings: Settings, brokers: str, wanted: Wanted, *, dry: bool = Fa
 
     def send(batch: list[Outgoing]) -> None:
         if not dry:
-            kafka.send_all(brokers, batch)
+            kafka.send_all(brokers, batch, access.client(settings))
 
     return replay(read(settings, brokers, wanted), settings.topic_prefix, remembered(settings, brokers), _now(), send)
 
@@ -188,7 +188,8 @@ def outcome(settings: Settings, brokers: str, orders: dict[str, int], seconds: f
         return None
     latest: dict[str, tuple[int, str]] = {}
     since = min(orders.values(), default=0) - times.HOUR
-    for message in kafka.scan(brokers, [topics.name("orders.verdicts", settings.topic_prefix)], max(0, since)):
+    verdicts = topics.name("orders.verdicts", settings.topic_prefix)
+    for message in kafka.scan(brokers, [verdicts], max(0, since), access.client(settings)):
         order = (message.key or b"").decode()
         if order in orders and message.value is not None:
             told = _numbered(message.value)
