@@ -72,7 +72,7 @@ class RouteState:
         try:
             items: list[OrderItem] = [outcome(json.loads(record.value or b""))]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._metrics.reject("outcomes", "bad-outcome")
+            self._metrics.reject("outcomes", "bad-outcome", len(record.value or b""))
             items = []
         return items, wire.encode(items)
 
