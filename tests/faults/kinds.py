@@ -233,7 +233,7 @@ async def broker_absent(system: Installation, dice: random.Random) -> None:
     nowhere = f"127.0.0.1:{broker.free_port()}"
     for command in (("worker",), ("intake",)):
         code, said = await system.command(*command, BROKERS=nowhere, INTAKE_PORT="0")
-        _refused(code, said, NoBroker.exit_code, "ORDERSTREAM_BROKERS")
+        _refused(code, said, NoBroker.exit_code, f"no Kafka answers at {nowhere}")
     services = [system.named(name) for name in (*system.worker_names, "erp")]
     await asyncio.to_thread(system.broker.kill)
     for service in services:
