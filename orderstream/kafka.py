@@ -209,7 +209,7 @@ async def _send_all(brokers: str, records: list[Outgoing], client: Client) -> in
         await producer.stop()
         raise NoBroker(access.silent(brokers)) from error
     try:
-        futures = [await producer.send(r.topic, r.value, key=r.key, headers=r.headers) for r in records]
+        futures = [await producer.send(r.topic, r.value, key=r.key, headers=[*r.headers]) for r in records]
         await asyncio.gather(*futures)
     except KafkaError as error:
         raise access.denied(error) or NoBroker(f"Kafka 未确认写入（{error}） · Kafka did not acknowledge: {error}") from error

@@ -42,7 +42,7 @@ PLAIN = frozenset(
 """Keys whose values concern the order alone; and only where the value looks like one."""
 
 _TOKEN = re.compile(
-    r'"(?P<key>[A-Za-z_][\w.$-]{0,60})"(?P<colon>\s*:\s*)(?P<value>"[A-Za-z0-9 +:._/-]{0,40}"|-?[0-9.eE+]{1,20}(?![0-9]))?'
+    r'"(?P<key>[A-Za-z_][\w.$-]{0,60})"(?P<colon>\s*:\s*)(?P<value>"[A-Za-z0-9+:._/-]{0,40}"|-?[0-9.eE+]{1,20}(?![0-9]))?'
 )
 _WORDS = frozenset({"true", "false", "null"})
 _DIGITS = re.compile(r"[0-9][0-9 ()-]{5,}[0-9]")
