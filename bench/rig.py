@@ -33,7 +33,8 @@ from orderstream.simulators.assortment import catalogue as articles
 
 PREFIX_OF_BENCH = "bench."
 _TICK = os.sysconf("SC_CLK_TCK")
-_ERROR = re.compile(rb"^(?:Traceback|.* (?:ERROR|CRITICAL|FATAL) |\[[^\]]*\] (?:ERROR|FATAL) )", re.MULTILINE)
+_ERROR = re.compile(rb"Traceback \(|\d{4}-\d\d-\d\d [\d:,]+ (?:ERROR|CRITICAL) |(?:\d+ )?\[[^\]]+\] (?:ERROR|FATAL) ")
+"""How a line of error begins: Python's, ours, the broker's."""
 _KEPT_SETTINGS = ("CACHE_DIR", "BROKER_WITH")
 
 
