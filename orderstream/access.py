@@ -19,6 +19,8 @@ from orderstream.settings import Settings, read_secret
 
 log = logging.getLogger("orderstream.access")
 
+FORBIDDEN = (29, 30, 31)
+"""Kafka's codes for a topic, a group or the cluster that a user may not use so."""
 EXAMINE_SECONDS = 5.0
 """How long Kafka may take to let somebody in or turn them away."""
 
@@ -151,6 +153,14 @@ def denied(error: BaseException) -> NotAdmitted | None:
     return NotAdmitted(
         f"Kafka 用户没有权限（{what}）：检查 ORDERSTREAM_KAFKA_USER，或执行 orderstream broker secure"
         f" · this Kafka user may not ({what}): see ORDERSTREAM_KAFKA_USER, or run `orderstream broker secure`"
+    )
+
+
+def only_admin() -> NotAdmitted:
+    """What to tell whoever tried what the administrator alone may do."""
+    return NotAdmitted(
+        "只有 Kafka 管理员可以这样做：用管理员证书（ORDERSTREAM_KAFKA_CERT，ORDERSTREAM_KAFKA_SECURITY=SSL）"
+        " · only Kafka's administrator may: use its certificate (ORDERSTREAM_KAFKA_CERT, ORDERSTREAM_KAFKA_SECURITY=SSL)"
     )
 
 

@@ -7,6 +7,7 @@ exit code of its own (orderstream/errors.py), never in a traceback. A bug keeps 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -125,6 +126,20 @@ def broker_status() -> None:
     from orderstream.broker import require  # noqa: PLC0415
 
     typer.echo(require(_settings()).describe())
+
+
+@broker_app.command("secure")
+def broker_secure(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="密码目录，缺的自动生成 · folder of passwords; missing ones are made")
+    ],
+) -> None:
+    """设置 Kafka 的用户、密码与权限，可重复执行 · Makes Kafka's users, sets passwords and rights; may be run again."""
+    from orderstream import rights, topics  # noqa: PLC0415
+
+    settings = _settings()
+    for given in topics.now(rights.apply(_broker(settings), settings, folder)):
+        typer.echo(f"{given.user}\t{given.rights} 项权限 · rights\t{given.file}")
 
 
 # topics
@@ -463,6 +478,8 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Runs one command line; its exit code. Every UserError, Ctrl-C and bug becomes one line on standard error."""
     command = typer.main.get_command(app)
+    # a library's own line would stand beside the one sentence; a process that logs sets up its logging
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         # usage errors and --help are printed by the command line's own library
         command.main(arguments, prog_name="orderstream", standalone_mode=True)

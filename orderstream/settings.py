@@ -81,15 +81,6 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, le=7, description=_meaning("主题的副本数", "replicas of a topic"))
     intake_host: str = Field("127.0.0.1", description=_meaning("接收服务的监听地址", "address that intake listens on"))
     intake_port: int = Field(8080, ge=0, le=65535, description=_meaning("接收服务的端口", "port that intake listens on"))
-    intake_cert: Path | None = Field(
-        None,
-        description=_meaning(
-            "接收服务的证书链（PEM）；设了即用 HTTPS", "intake's certificate chain, PEM: with it intake speaks HTTPS"
-        ),
-    )
-    intake_cert_key: Path | None = Field(
-        None, description=_meaning("其私钥；不设则在同一文件", "its key; unset: in the same file")
-    )
     intake_in_flight: int = Field(
         1000, ge=1, description=_meaning("同时等待 Kafka 确认的上限，超出答 503", "deliveries awaiting Kafka; past it 503")
     )
@@ -135,7 +126,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "brokers", "kafka_ca", "kafka_cert", "kafka_cert_key", "kafka_user", "kafka_password", "kafka_password_file",
-        "intake_cert", "intake_cert_key", "key", "key_file", "secrets_file", "cache_dir", "database",
+        "key", "key_file", "secrets_file", "cache_dir", "database",
         mode="before",
     )  # fmt: skip
     @classmethod

@@ -129,6 +129,8 @@ async def apply(address: str, settings: Settings) -> list[Change]:
             )
             for created, code, *rest in answer.topic_errors:
                 # 36: another process made it in the same moment
+                if code in access.FORBIDDEN:
+                    raise access.only_admin()
                 if code not in {0, 36}:
                     raise TopicsUnfit(f"主题 {created} 无法创建 · topic {created} cannot be created: {rest[0] if rest else code}")
         old = [topic for topic in declared() if topic not in missing]
@@ -139,6 +141,8 @@ async def apply(address: str, settings: Settings) -> list[Change]:
             ]
             for answer in await admin.alter_configs(resources):
                 for code, message, _, topic_name in answer.resources:
+                    if code in access.FORBIDDEN:
+                        raise access.only_admin()
                     if code != 0:
                         raise TopicsUnfit(f"主题 {topic_name} 无法修改 · topic {topic_name} cannot be altered: {message}")
         await _settled(admin, settings)
