@@ -300,4 +300,7 @@ async def test_unfit_topics_are_named_at_the_start(bench: Bench) -> None:
     assert f"{bench.name('in')} has 2 partitions, not 4" in str(unfit.value)
     assert f"{bench.name('nowhere')} is missing" in str(unfit.value)
     assert f"{bench.name('gone')} is missing" in str(unfit.value)
+    with pytest.raises(TopicsUnfit, match="ORDERSTREAM_PARTITIONS") as wrong:
+        await check_topics(bench.brokers, {bench.name("in"): 4})
+    assert "topics apply" not in str(wrong.value)  # it would refuse, too
     await check_topics(bench.brokers, {bench.name("in"): 2})
