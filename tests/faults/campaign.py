@@ -103,8 +103,18 @@ def _rounds(system: Installation, spans: list[_Span], differences: list[Differen
             for fault in ("lost", "twice", "contradiction")
         }
         seconds = round(span.ended - span.began, 1)
+        stops = sum(not e.asked and span.began <= e.at < span.ended for e in system.supervisor.endings)
         rounds.append(
-            Round(span.kind, len(orders), round(span.outage, 1), seconds, wrong["lost"], wrong["twice"], wrong["contradiction"])
+            Round(
+                span.kind,
+                len(orders),
+                round(span.outage, 1),
+                seconds,
+                wrong["lost"],
+                wrong["twice"],
+                wrong["contradiction"],
+                stops,
+            )
         )
     return rounds
 

@@ -239,7 +239,7 @@ async def broker_absent(system: Installation, dice: random.Random) -> None:
     for service in services:
         service.signal(signal.SIGKILL)
     await _ended(system, *services)
-    began = time.time()
+    began = time.monotonic()
 
     def refused() -> bool:
         said = {e.service for e in system.supervisor.endings if e.at > began and e.code == NoBroker.exit_code}

@@ -19,7 +19,8 @@ from tests.faults.kinds import KINDS
 class Round(msgspec.Struct, frozen=True):
     """One fault. orders: acknowledged while it lasted; outage: the longest that an order, or a shop, waited (s); seconds: all of it.
 
-    lost, twice, contradictions: orders acknowledged in this round that are in a difference.
+    lost, twice, contradictions: orders acknowledged in this round that are in a difference. stops: processes that ended by
+    themselves, in doubt, and were started again.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Round(msgspec.Struct, frozen=True):
     lost: int = 0
     twice: int = 0
     contradictions: int = 0
+    stops: int = 0
 
 
 class Campaign(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ RESTART_S = 0.5
 
 
 class Ending(NamedTuple):
-    """How a process ended. code: negative for a signal; asked: by us."""
+    """How a process ended. at: monotonic seconds; code: negative for a signal; asked: by us."""
 
     service: str
     at: float
@@ -87,7 +87,7 @@ class Supervisor:
     def _note(self, service: Service) -> None:
         code = service.process.poll() if service.process is not None else None
         if code is not None:
-            self.endings.append(Ending(service.name, time.time(), code, service.asked))
+            self.endings.append(Ending(service.name, time.monotonic(), code, service.asked))
             service.process = None
 
     async def end(self, name: str, seconds: float = 40.0) -> None:

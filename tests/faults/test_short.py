@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.campaign import play
 
-KINDS = ["intake-killed", "repeated", "zombie", "erp-killed", "reversed", "worker-killed"]
+KINDS = ["intake-killed", "repeated", "zombie", "erp-killed", "worker-killed"]
 """Of every place one: what is sent, what takes it, what decides, what applies. `make faults` has all of them."""
 
 
