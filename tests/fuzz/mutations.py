@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable
@@ -32,6 +33,9 @@ KEYS = (
     "x" * 300,
 )
 ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "gb18030", "latin-1", "utf-8-sig", "utf-7")
+
+LARGEST = 100_000
+"""Characters of a body that is still changed: copies of copies grow without an end."""
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
@@ -108,14 +112,15 @@ DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (
 
 def mutated(random: Random, body: bytes) -> bytes:
     """A body with one to four changes of its structure, and every third time its bytes damaged as well."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return random.choice(DAMAGES)(random, body)
-    for _ in range(random.choice((1, 1, 2, 3, 4))):
-        value = change(random, value)
-    try:
-        found = json.dumps(value, ensure_ascii=random.randrange(2) == 0).encode("utf-8", "surrogatepass")
-    except (ValueError, RecursionError):
-        return body
-    return found if random.randrange(3) else random.choice(DAMAGES)(random, found)
+    text = body.decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, RecursionError):
+        for _ in range(random.choice((1, 1, 2, 3, 4))):
+            # through text each time: what was put in several places is several values then, and nothing contains itself
+            changed = json.dumps(change(random, json.loads(text)))
+            if len(changed) > LARGEST:
+                break
+            text = changed
+        if random.randrange(2):
+            text = json.dumps(json.loads(text), ensure_ascii=False)
+    found = text.encode("utf-8", "surrogatepass")
+    return found if found != body and random.randrange(3) else random.choice(DAMAGES)(random, found)
