@@ -6,9 +6,14 @@ BIN := $(VENV)/bin
 ORDERS ?=
 RATE ?=
 REPORT ?=
+ROUNDS ?=
+SEED ?=
+MINUTES ?=
+SECONDS ?= 600
+CHANNEL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format types lock bench clean
+.PHONY: help setup demo test test-fast fuzz lint format types lock bench soak recovery faults clean
 
 help: ## 说明各目标 · what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,8 +50,20 @@ format: setup ## 自动排版 · format in place
 types: setup ## mypy --strict
 	$(BIN)/mypy
 
+fuzz: setup ## 对每个渠道模糊测试 · search every channel for what breaks it; SECONDS a channel (600), CHANNEL=api for one
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(if $(CHANNEL),--channel $(CHANNEL))
+
+faults: setup ## 每种故障 20 轮，可分次跑 · twenty rounds of every fault, in as many runs as you like: ROUNDS= MINUTES= SEED=
+	@$(BIN)/python -m tests.faults $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 bench: setup ## 从接收到判定的延迟 · webhook to verdict, paced; bench/README.md has the rest
 	$(BIN)/python bench/latency.py
+
+soak: setup ## 一小时半负荷，内存是否平稳 · an hour at half capacity: is memory flat; MINUTES=10 for a short one, RATE=
+	@$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))
+
+recovery: setup ## 带一整天状态重启要多久 · a worker restarted with a day of state; ORDERS= (1000000)
+	@$(BIN)/python -m bench.recovery $(if $(ORDERS),--orders $(ORDERS))
 
 lock: ## 重新生成锁定文件（需要 uv）· write the lock file anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra dev pyproject.toml --output-file requirements.lock

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agents import detect, normalise, route
 from agents.normalise import Names
-from orderstream import kafka, topics
+from orderstream import access, kafka, topics
 from orderstream.catalogue import Catalogue, CatalogueError, read_article
 from orderstream.engine import EngineApp, Hop, Reference, TopicsUnfit, Tuning, Watch, attach, make_app, run
 from orderstream.errors import BadPack, PortTaken
@@ -119,6 +119,7 @@ def build(settings: Settings, brokers: str, metrics: Metrics, datadir: Path) -> 
         watch=watch(metrics, known, {hop.name: hop.topics for hop in hops}),
         tuning=TUNING,
         replication=settings.replication,
+        client=access.client(settings),
     )
     app.engine.references += [
         Reference(topics.name("catalog.skus", prefix), known.article),

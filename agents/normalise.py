@@ -73,7 +73,7 @@ class NormaliseState:
             else:
                 rejection = self._order(record, now, facts, dossiers, changed)
             if rejection is not None:
-                self._metrics.reject(rejection.channel, rejection.code)
+                self._metrics.reject(rejection.channel, rejection.code, len(rejection.body))
                 value = msgspec.json.encode(rejection)
                 sends.append(Send(self._names.rejected, value, rejection.order_id.encode(), public=True))
         self._told_idle = False

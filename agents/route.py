@@ -75,7 +75,7 @@ class RouteState:
         try:
             said = outcome(json.loads(record.value or b""))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._metrics.reject("outcomes", "bad-outcome")
+            self._metrics.reject("outcomes", "bad-outcome", len(record.value or b""))
             return []
         return [(said.order, [said])]
 

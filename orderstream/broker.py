@@ -23,6 +23,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -33,8 +34,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from orderstream import access
 from orderstream.errors import BrokerFailed, NoBroker, NoRuntime, PortTaken
 from orderstream.settings import Settings, data_file
+from orderstream.topics import now
 
 Kind = Literal["environment", "docker", "java"]
 
@@ -168,10 +171,12 @@ def find_or_start(settings: Settings, *, keep: bool = False, wait: float = START
 
 
 def running(settings: Settings) -> Broker | None:
-    """The broker that is there without starting one: the environment's, or the one left running under state_dir."""
+    """The broker that is there without starting one: the environment's, or the one left running under state_dir.
+
+    Raises NoBroker or NotAdmitted for the environment's one that does not let us in.
+    """
     if settings.brokers is not None:
-        if not any(answers(one.strip(), 3.0) for one in settings.brokers.split(",")):
-            raise NoBroker(f"ORDERSTREAM_BROKERS={settings.brokers} 无响应 · no Kafka answers at {settings.brokers}")
+        now(access.admit(settings, settings.brokers))
         return Broker(settings.brokers, "environment", owned=False)
     home = settings.state_dir.resolve() / "broker"
     note = _note(home)
@@ -249,17 +254,21 @@ def _pom_digest() -> str:
     return hashlib.sha256(data_file("deploy/kafka/pom.xml").read_bytes()).hexdigest()[:8]
 
 
-def answers(address: str, timeout: float = 1.0) -> bool:
-    """True when a Kafka (not merely an open port) answers there within `timeout` seconds.
+def answers(address: str, timeout: float = 1.0, context: ssl.SSLContext | None = None) -> bool:
+    """True when a Kafka (not merely an open port) answers there within `timeout` seconds. context: over TLS.
 
-    Sends an ApiVersions request: a port accepts connections seconds before the broker behind it serves.
+    Sends an ApiVersions request, which needs no user: a port accepts connections seconds before the broker behind it serves.
     """
-    host, _, port = address.rpartition(":")
+    host, _, port = address.strip().rpartition(":")
+    host = host.strip("[]")
     name = b"orderstream"
     request = struct.pack(">hhih", 18, 0, 7, len(name)) + name
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout) as connection:
+        with contextlib.ExitStack() as open_until_here:
+            connection = open_until_here.enter_context(socket.create_connection((host, int(port)), timeout=timeout))
             connection.settimeout(timeout)
+            if context is not None:
+                connection = open_until_here.enter_context(context.wrap_socket(connection, server_hostname=host))
             connection.sendall(struct.pack(">i", len(request)) + request)
             head = b""
             while len(head) < 10:

@@ -7,11 +7,13 @@ exit code of its own (orderstream/errors.py), never in a traceback. A bug keeps 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,6 +23,7 @@ import typer.core
 from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, UserError
 
 if TYPE_CHECKING:
+    from orderstream.rejected import Wanted
     from orderstream.settings import Settings
 
 _CODES = "退出码 · exit codes: 0 好 ok, 2 用法 usage, " + ", ".join(f"{one.exit_code} {one.__name__}" for one in CODES)
@@ -50,12 +53,19 @@ broker_app = typer.Typer(help="寻找、启动、停止 Kafka · Find, start and
 topics_app = typer.Typer(help="创建与查看主题 · Create and list the topics.", **_STYLE)
 catalogue_app = typer.Typer(help="商品目录 · The catalogue of articles.", **_STYLE)
 rules_app = typer.Typer(help="规则包与值班开关 · Rule packs and the on-call's switches.", **_STYLE)
+rejected_app = typer.Typer(help="被拒收的记录：查看与重放 · What is no order: looked at and replayed.", **_STYLE)
 app.add_typer(broker_app, name="broker")
 app.add_typer(topics_app, name="topics")
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(rules_app, name="rules")
+app.add_typer(rejected_app, name="rejected")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
+Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]
+Shop = Annotated[str | None, typer.Option("--shop", help="店铺 · shop")]
+Code = Annotated[str | None, typer.Option("--code", help="拒收代码 · the code of the reason")]
+Since = Annotated[str | None, typer.Option("--since", help="自此接收：2h 或 ISO 时间 · received since: 2h, or an ISO 8601 time")]
+Until = Annotated[str | None, typer.Option("--until", help="在此之前接收 · received before: 2h, or an ISO 8601 time")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="规则包目录 · folder of the rule pack")]
 
 
@@ -118,6 +128,20 @@ def broker_status() -> None:
     typer.echo(require(_settings()).describe())
 
 
+@broker_app.command("secure")
+def broker_secure(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="密码目录，缺的自动生成 · folder of passwords; missing ones are made")
+    ],
+) -> None:
+    """设置 Kafka 的用户、密码与权限，可重复执行 · Makes Kafka's users, sets passwords and rights; may be run again."""
+    from orderstream import rights, topics  # noqa: PLC0415
+
+    settings = _settings()
+    for given in topics.now(rights.apply(_broker(settings), settings, folder)):
+        typer.echo(f"{given.user}\t{given.rights} 项权限 · rights\t{given.file}")
+
+
 # topics
 
 
@@ -169,7 +193,7 @@ def topics_list() -> None:
 @catalogue_app.command("load")
 def catalogue_load(file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON 行文件 · a file of JSON lines")]) -> None:
     """校验每一行，全部正确才写入 catalog.skus · Checks every line; loads all of them or none."""
-    from orderstream import kafka, topics  # noqa: PLC0415
+    from orderstream import access, kafka, topics  # noqa: PLC0415
     from orderstream.catalogue import CatalogueError, read_article  # noqa: PLC0415
 
     settings = _settings()
@@ -192,7 +216,8 @@ def catalogue_load(file: Annotated[Path, typer.Argument(metavar="FILE", help="JS
         records[key] = (topic, key, line.strip())
     address = _broker(settings)
     topics.now(topics.check(address, settings))
-    typer.echo(f"已载入 {kafka.send_all(address, records.values())} 条商品 · articles loaded")
+    loaded = kafka.send_all(address, records.values(), access.client(settings))
+    typer.echo(f"已载入 {loaded} 条商品 · articles loaded")
 
 
 # processes
@@ -268,6 +293,108 @@ def verdicts(out: Annotated[Path, typer.Option(metavar="FILE", help="每行一�
 
     settings = _settings()
     write_verdicts(settings, _broker(settings), out)
+
+
+# rejected
+
+
+@rejected_app.command("list")
+def rejected_list(
+    channel: Channel = None,
+    shop: Shop = None,
+    code: Code = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=0, help="最多列出几条 · how many to list")] = 20,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON · as JSON")] = False,
+) -> None:
+    """按原因统计，并列出最近的 · Counts by reason, and lists the latest."""
+    from orderstream.rejected import show  # noqa: PLC0415
+
+    settings = _settings()
+    found = show.overview(settings, _broker(settings), _wanted((), channel, shop, code, since, until), limit)
+    if as_json:
+        typer.echo(show.as_json(found))
+        return
+    _table("拒收 · rejected", show.COUNTS, show.count_rows(found))
+    _table("最近的 · the latest", show.ROWS, show.rows(found))
+
+
+@rejected_app.command("show")
+def rejected_show(
+    one: Annotated[str, typer.Argument(metavar="ID", help="编号（可只写开头）或订单号 · its id, its beginning, or an order id")],
+    *,
+    raw: Annotated[bool, typer.Option("--raw", help="不遮盖个人信息 · with personal data")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="把原始字节写入文件 · write the bytes to a file")] = None,
+) -> None:
+    """原因、信封与原始字节（默认遮盖个人信息） · The reason, the envelope and the bytes, personal data masked."""
+    from orderstream.rejected import show  # noqa: PLC0415
+
+    settings = _settings()
+    typer.echo(show.in_full(settings, _broker(settings), _wanted((one,)), raw=raw, out=out))
+
+
+@rejected_app.command("replay")
+def rejected_replay(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="编号或订单号 · ids of rejects or orders")] = None,
+    channel: Channel = None,
+    shop: Shop = None,
+    code: Code = None,
+    since: Since = None,
+    until: Until = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="等待判定的秒数 · wait for their verdicts")] = 0,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="全部 · all there are")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="只说会怎样 · only say what would be")] = False,
+) -> None:
+    """修好之后放回原始主题，重复执行无害 · Puts them back on their raw topic after the fix; twice is once."""
+    chosen = [*(ids or [])]
+    if not everything and not chosen and not any((channel, shop, code, since, until)):
+        raise typer.BadParameter("请指明哪些，或 --all · say which ones, or --all")
+    from orderstream import rejected  # noqa: PLC0415
+    from orderstream.rejected import show  # noqa: PLC0415
+
+    settings = _settings()
+    brokers = _broker(settings)
+    plan = rejected.put_back(settings, brokers, _wanted(chosen, channel, shop, code, since, until), dry=dry_run)
+    for sentence in show.plan(plan, dry=dry_run):
+        typer.echo(sentence)
+    if wait and plan.orders and not dry_run:
+        for sentence in show.outcome(rejected.outcome(settings, brokers, plan.orders, wait)):
+            typer.echo(sentence)
+
+
+def _wanted(
+    ids: Iterable[str],
+    channel: str | None = None,
+    shop: str | None = None,
+    code: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> Wanted:
+    from orderstream import times  # noqa: PLC0415
+    from orderstream.rejected import Wanted  # noqa: PLC0415
+
+    return Wanted(tuple(ids), channel, shop, code, _moment(since, 0), _moment(until, times.MAX_MS))
+
+
+def _moment(text: str | None, default: int) -> int:
+    """ms UTC of an ISO 8601 time, or of so long ago."""
+    from orderstream import times  # noqa: PLC0415
+    from orderstream.rules.model import duration  # noqa: PLC0415
+
+    if text is None:
+        return default
+    try:
+        return time.time_ns() // 1_000_000 - duration(text)
+    except ValueError:
+        try:
+            return times.parse(text)
+        except times.TimeError:
+            raise typer.BadParameter(
+                f"{text} 不是 2h 或带时区的 ISO 时间 · {text} is neither like 2h nor an ISO 8601 time with its offset"
+            ) from None
 
 
 # rules
@@ -351,6 +478,8 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Runs one command line; its exit code. Every UserError, Ctrl-C and bug becomes one line on standard error."""
     command = typer.main.get_command(app)
+    # a library's own line would stand beside the one sentence; a process that logs sets up its logging
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         # usage errors and --help are printed by the command line's own library
         command.main(arguments, prog_name="orderstream", standalone_mode=True)

@@ -90,6 +90,12 @@ class RunFailed(UserError):
     exit_code = 13
 
 
+class NotAdmitted(UserError):
+    """Kafka is there and turns us away: its certificate, our user and password, or a right that is missing."""
+
+    exit_code = 14
+
+
 BUG = 70
 """Exit code of what is not a UserError (EX_SOFTWARE)."""
 INTERRUPTED = 130
@@ -107,5 +113,6 @@ CODES: tuple[type[UserError], ...] = (
     NoDatabase,
     NotInstalled,
     RunFailed,
+    NotAdmitted,
 )
 """Every class of them, in the order of its exit code; 2 is the command line's own (wrong usage)."""

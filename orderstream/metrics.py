@@ -28,6 +28,8 @@ from prometheus_client import (
     start_http_server,
 )
 
+from orderstream.orders import CHANNELS
+
 Hop = Literal["normalise", "detect", "route"]
 """The three steps of the way of an order, as in agents/."""
 
@@ -36,6 +38,13 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.
 
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Records. One at low load, hundreds on a backlog: the width of the batch is how the line answers to load."""
+
+
+UNADDRESSED = ("stock", "updates", "outcomes")
+"""What stands for the channel where a reference record or an outcome is rejected: the end of its topic's name."""
+
+BODY_BUCKETS = (1_000, 10_000, 100_000, 1_000_000)
+"""Bytes. An order has one to ten thousand; intake takes up to a million."""
 
 
 class LastMinute:
@@ -97,6 +106,11 @@ class Metrics:
         # code: the short codes of Rejected; reasons and bytes are on orders.rejected. Counted by `reject`.
         self.rejected: Counter = Counter(
             "orderstream_rejected_total", "拒收记录 / records that are no order", ["channel", "code"], registry=r
+        )
+        # Their bodies. By channel alone, and every channel there from the first scrape: a burst whose series begins with it
+        # shows no increase to whoever watches the counter above.
+        self.rejected_bytes: Histogram = Histogram(
+            "orderstream_rejected_bytes", "拒收记录的字节 / bytes of rejects", ["channel"], buckets=BODY_BUCKETS, registry=r
         )
         # The same over this worker's last 60 s, as of the scrape.
         self.rejects_per_minute: Gauge = Gauge(
@@ -178,12 +192,15 @@ class Metrics:
         # present from the first scrape: an alert on a series that does not exist yet stays silent
         self.bypass.set(0)
         self.disabled_rules.set(0)
+        for channel in (*CHANNELS, *UNADDRESSED):
+            self.rejected_bytes.labels(channel)
         self._last_minute = LastMinute()
         self.rejects_per_minute.set_function(self._last_minute)
 
-    def reject(self, channel: str, code: str) -> None:
-        """Count a record that is no order (or no outcome)."""
+    def reject(self, channel: str, code: str, size: int) -> None:
+        """Count a record that is no order, no reference record or no outcome. size: bytes of its body."""
         self.rejected.labels(channel, code).inc()
+        self.rejected_bytes.labels(channel).observe(size)
         self._last_minute.count()
 
     def pack_in_force(self, pack: str) -> None:

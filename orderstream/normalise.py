@@ -81,8 +81,8 @@ class OrderState(msgspec.Struct, array_like=True):
 _state = msgspec.msgpack.Decoder(OrderState)
 
 
-class Rejection(msgspec.Struct, rename={"body": "body_base64"}):
-    """A record of orders.rejected: what can't be one order, why, and its original bytes."""
+class Rejection(msgspec.Struct, rename={"body": "body_base64", "detail": "detail_base64"}, omit_defaults=True):
+    """A record of orders.rejected: what can't be one order, why, and its original bytes, with all of their envelope."""
 
     order_id: str
     channel: str
@@ -95,6 +95,7 @@ class Rejection(msgspec.Struct, rename={"body": "body_base64"}):
     verified: str
     headers: dict[str, str]
     body: bytes
+    detail: bytes | None = None
 
     @property
     def sentence(self) -> str:
@@ -321,6 +322,7 @@ class Normaliser:
             raw.verified,
             raw.headers,
             raw.body,
+            raw.detail,
         )
 
 

@@ -38,6 +38,30 @@ class Settings(BaseSettings):
     brokers: str | None = Field(
         None, description=_meaning("Kafka 地址 host:port；不设则自行寻找或启动", "Kafka's host:port; unset: found or started")
     )
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = Field(
+        "PLAINTEXT",
+        description=_meaning(
+            "连接方式：明文、TLS、TLS 加用户密码", "how to connect: in the clear, TLS, TLS with user and password"
+        ),
+    )
+    kafka_ca: Path | None = Field(
+        None,
+        description=_meaning("签发 Kafka 证书的 CA（PEM）；不设用系统的", "CA of Kafka's certificate, PEM; unset: the system's"),
+    )
+    kafka_cert: Path | None = Field(
+        None, description=_meaning("客户端证书（PEM），管理员用", "our own certificate, PEM: for the administrator")
+    )
+    kafka_cert_key: Path | None = Field(
+        None, description=_meaning("其私钥；不设则在同一文件", "its key; unset: in the same file")
+    )
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256"] = Field(
+        "SCRAM-SHA-512", description=_meaning("密码的校验方式", "how the password is proved")
+    )
+    kafka_user: str | None = Field(None, description=_meaning("Kafka 用户", "Kafka's user"))
+    kafka_password: SecretStr | None = Field(None, description=_meaning("Kafka 密码", "its password"))
+    kafka_password_file: Path | None = Field(
+        None, description=_meaning("密码文件，每次建立连接时重读", "file of the password, read again at each connection")
+    )
     broker_with: Literal["auto", "docker", "java"] = Field(
         "auto", description=_meaning("用什么启动 Kafka", "what to start a Kafka with, where none is given")
     )
@@ -84,18 +108,27 @@ class Settings(BaseSettings):
             "哈希密钥；不设则生成一次存于状态目录", "keys the hashes of entities; unset: made once in state_dir"
         ),
     )
+    key_file: Path | None = Field(
+        None, description=_meaning("装哈希密钥的文件，代替 ORDERSTREAM_KEY", "a file with that key, instead of ORDERSTREAM_KEY")
+    )
     secrets: Annotated[dict[str, tuple[SecretStr, ...]], NoDecode] = Field(
         {}, description=_meaning('店铺密钥 JSON：{"api:main": ["新","旧"]}', 'shop secrets: {"api:main": ["new", "old"]}')
     )
     secrets_file: Path | None = Field(
         None, description=_meaning("同格式的密钥文件，改动即生效", "a file of the same format; a change takes effect at once")
     )
-    database: SecretStr | None = Field(None, description=_meaning("PostgreSQL 地址（审核台）", "PostgreSQL's URL (the board)"))
+    database: SecretStr | None = Field(
+        None, description=_meaning("PostgreSQL 地址（示例 ERP）", "PostgreSQL's URL (the example ERP)")
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description=_meaning("日志级别", "least level that is logged")
     )
 
-    @field_validator("brokers", "key", "secrets_file", "cache_dir", "database", mode="before")
+    @field_validator(
+        "brokers", "kafka_ca", "kafka_cert", "kafka_cert_key", "kafka_user", "kafka_password", "kafka_password_file",
+        "key", "key_file", "secrets_file", "cache_dir", "database",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         # `ORDERSTREAM_BROKERS= command` is how a shell user unsets a variable for one command
@@ -136,13 +169,31 @@ class Settings(BaseSettings):
     def load(cls, **overrides: Any) -> Settings:
         """The environment's settings, with overrides on top. Raises BadSettings, naming the variable and no value."""
         try:
-            return cls(**overrides)
+            settings = cls(**overrides)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else PREFIX
             raise BadSettings(f"设置 {name} 不可用 · setting {name}: {first['msg']}") from None
         except SettingsError as error:
             raise BadSettings(f"设置不可读 · settings: {error}") from None
+        settings._agree()
+        return settings
+
+    def _agree(self) -> None:
+        """Raises BadSettings where one setting needs another: found here, it is a sentence and not a failed connection."""
+        sasl = self.kafka_security == "SASL_SSL"
+        passwords = (self.kafka_password is not None) + (self.kafka_password_file is not None)
+        named = self.kafka_user is not None
+        for wrong, name, sentence in (
+            (self.kafka_security != "PLAINTEXT" and self.brokers is None, "BROKERS", "加密的 Kafka 须给出地址 · is unset"),
+            (not sasl and (named or passwords), "KAFKA_SECURITY", "有用户或密码则须为 SASL_SSL · a user needs SASL_SSL"),
+            (sasl and not named, "KAFKA_USER", "SASL_SSL 需要用户 · SASL_SSL needs a user"),
+            (sasl and not passwords, "KAFKA_PASSWORD_FILE", "SASL_SSL 需要密码 · SASL_SSL needs a password"),
+            (passwords > 1, "KAFKA_PASSWORD", "密码与密码文件只设其一 · set the password or its file, not both"),
+            (self.key is not None and self.key_file is not None, "KEY", "与 KEY_FILE 只设其一 · set it or KEY_FILE, not both"),
+        ):
+            if wrong:
+                raise BadSettings(f"设置 {PREFIX}{name} 不可用：{sentence} (setting {PREFIX}{name})")
 
     @property
     def group(self) -> str:
@@ -158,9 +209,11 @@ class Settings(BaseSettings):
         return Path(base) / "orderstream"
 
     def hash_key(self) -> bytes:
-        """The key of entity hashes: the setting, else a random one that is made once in state_dir (mode 0600)."""
+        """The key of entity hashes: the setting, else its file, else a random one made once in state_dir (mode 0600)."""
         if self.key is not None:
             return self.key.get_secret_value().encode()
+        if self.key_file is not None:
+            return read_secret(self.key_file)
         path = self.state_dir / "key"
         try:
             return path.read_bytes().strip() or _make_key(path)
@@ -222,6 +275,17 @@ def read_secrets(path: Path) -> dict[str, tuple[SecretStr, ...]]:
         raise BadFile(f"密钥文件不可读 · cannot read the secrets file {path}") from None
     except ValueError as error:
         raise BadFile(f"密钥文件格式不对 · secrets file {path} {error}") from None
+
+
+def read_secret(path: Path) -> bytes:
+    """The one secret that a file holds, without the line's end. Raises BadFile."""
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise BadFile(f"密钥文件不可读 · cannot read the secret in {path}: {error.strerror}") from None
+    if not secret:
+        raise BadFile(f"密钥文件是空的 · the secret's file {path} is empty")
+    return secret
 
 
 def data_file(relative: str) -> Path:

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import yaml
 
+from orderstream import access
 from orderstream.errors import NoBroker, TopicsUnfit
 from orderstream.settings import PREFIX, Settings, data_file
 
@@ -113,7 +114,7 @@ async def apply(address: str, settings: Settings) -> list[Change]:
     from aiokafka.admin import NewTopic  # noqa: PLC0415  not needed to list what is declared
     from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # noqa: PLC0415
 
-    admin = await _admin(address)
+    admin = await admin_client(address, settings)
     try:
         there = await _partition_counts(admin)
         _fit(there, settings, missing_is_fine=True)
@@ -128,6 +129,8 @@ async def apply(address: str, settings: Settings) -> list[Change]:
             )
             for created, code, *rest in answer.topic_errors:
                 # 36: another process made it in the same moment
+                if code in access.FORBIDDEN:
+                    raise access.only_admin()
                 if code not in {0, 36}:
                     raise TopicsUnfit(f"主题 {created} 无法创建 · topic {created} cannot be created: {rest[0] if rest else code}")
         old = [topic for topic in declared() if topic not in missing]
@@ -138,6 +141,8 @@ async def apply(address: str, settings: Settings) -> list[Change]:
             ]
             for answer in await admin.alter_configs(resources):
                 for code, message, _, topic_name in answer.resources:
+                    if code in access.FORBIDDEN:
+                        raise access.only_admin()
                     if code != 0:
                         raise TopicsUnfit(f"主题 {topic_name} 无法修改 · topic {topic_name} cannot be altered: {message}")
         await _settled(admin, settings)
@@ -155,7 +160,7 @@ async def apply(address: str, settings: Settings) -> list[Change]:
 
 async def check(address: str, settings: Settings) -> None:
     """Raises TopicsUnfit where a topic is missing or has the wrong partition count; changes nothing."""
-    admin = await _admin(address)
+    admin = await admin_client(address, settings)
     try:
         _fit(await _partition_counts(admin), settings, missing_is_fine=False)
     finally:
@@ -164,7 +169,7 @@ async def check(address: str, settings: Settings) -> None:
 
 async def delete(address: str, settings: Settings) -> None:
     """Removes this prefix's topics and waits until they are gone. For tests and the demo, never for an installation."""
-    admin = await _admin(address)
+    admin = await admin_client(address, settings)
     try:
         names = {topic.on_broker(settings) for topic in declared()}
         while gone := names & set(await _partition_counts(admin)):
@@ -176,7 +181,7 @@ async def delete(address: str, settings: Settings) -> None:
 
 async def present(address: str, settings: Settings) -> dict[str, int]:
     """Partition counts of this installation's topics that are on the broker, by their name there."""
-    admin = await _admin(address)
+    admin = await admin_client(address, settings)
     try:
         names = {topic.on_broker(settings) for topic in declared()}
         return {topic: count for topic, count in (await _partition_counts(admin)).items() if topic in names}
@@ -203,16 +208,19 @@ def now(work: Coroutine[Any, Any, T]) -> T:
     return box[0]
 
 
-async def _admin(address: str) -> Any:
+async def admin_client(address: str, settings: Settings) -> Any:
+    """An administrator's client, connected; to be closed. Raises NoBroker or NotAdmitted."""
     from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=30_000, client_id="orderstream-topics")
+    options = access.client(settings)
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=30_000, client_id="orderstream-topics", **options)
     try:
         await asyncio.wait_for(admin.start(), 15)
     except (KafkaError, TimeoutError):
         await admin.close()
-        raise NoBroker(f"Kafka {address} 无响应 · no Kafka answers at {address}") from None
+        await access.admit(settings, address)
+        raise NoBroker(access.silent(address)) from None
     return admin
 
 

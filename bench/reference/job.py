@@ -4,7 +4,8 @@ An engine command for the harness of the reference job: reads `ref.raw`, writes 
 in the job's format. What is special here: a channel that reads the job's orders, a pack with its rules (`pack/`), and public
 records in its format, beside the product's own orders.verdicts.
 
-Environment: BENCH_BROKER, BENCH_CATALOGUE, BENCH_APP, BENCH_STATE, BENCH_PROCS, as the harness sets them.
+Environment: BENCH_BROKER, BENCH_CATALOGUE, BENCH_APP, BENCH_STATE, BENCH_PROCS, as the harness sets them. With BENCH_METRICS a worker
+serves its metrics at ORDERSTREAM_METRICS_PORT.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from orderstream import channels, topics
 from orderstream.catalogue import Catalogue, read_article
 from orderstream.engine import Hop, Record, Send, attach, make_app, run
 from orderstream.identity import Keys
-from orderstream.metrics import Metrics
+from orderstream.metrics import Metrics, serve
 from orderstream.normalise import Books
 from orderstream.orders import Address, Buyer, Line, Order, Parsed, Payment, Raw, Rejected
 from orderstream.route import Public
@@ -149,6 +150,8 @@ def worker() -> int:
     for hop in hops:
         attach(app, hop)
     gc.set_threshold(*COLLECT)
+    if "BENCH_METRICS" in env:
+        serve(metrics, settings.metrics_port)
     return run(app)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from orderstream import kafka, replay, topics, wire
+from orderstream import access, kafka, replay, topics, wire
 from orderstream.catalogue import Catalogue, CatalogueError, read_article
 from orderstream.errors import BadFile, BadPack
 from orderstream.identity import Keys
@@ -94,7 +94,8 @@ def from_topics(settings: Settings, brokers: str) -> list[Item]:
     raw = {topics.raw(channel, prefix) for channel in CHANNELS}
     stock, outcomes = topics.name("wms.stock", prefix), topics.name("orders.outcomes", prefix)
     items: list[tuple[int, Item]] = []
-    for message in kafka.read_all(brokers, [*sorted(raw), stock, topics.name("reference.updates", prefix), outcomes]):
+    wanted = [*sorted(raw), stock, topics.name("reference.updates", prefix), outcomes]
+    for message in kafka.read_all(brokers, wanted, access.client(settings)):
         if message.topic in raw:
             try:
                 record = wire.read_raw(message.topic, message.headers, message.value, message.timestamp)
@@ -116,7 +117,7 @@ def _catalogue(settings: Settings, path: Path | None, brokers: str | None) -> Ca
     if path is None and brokers is not None:
         name = topics.name("catalog.skus", settings.topic_prefix)
         catalogue = Catalogue()
-        for message in kafka.read_all(brokers, [name]):
+        for message in kafka.read_all(brokers, [name], access.client(settings)):
             # a line that can't be read is passed over, as by the workers
             with contextlib.suppress(CatalogueError):
                 catalogue.add(*read_article(message.value or b""))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from orderstream import kafka, topics
+from orderstream import access, kafka, topics
 from orderstream.backtest import summarise, write
 from orderstream.normalise import Rejection
+from orderstream.rejected import order_of
 from orderstream.settings import Settings
 from orderstream.verdict import Line, Rejects, rejected_line
 
@@ -22,7 +23,10 @@ class _Number(msgspec.Struct):
 
 
 def final_lines(settings: Settings, brokers: str) -> dict[str, Line]:
-    """Order id -> its last verdict; rejects that no order has come for, by their own id. Raises NoBroker, TopicsUnfit."""
+    """Order id -> its last verdict; rejects that no order has come for, by their own id. Raises NoBroker, TopicsUnfit.
+
+    A reject whose bytes named no order until the parser was mended, and which was replayed since, is that order.
+    """
     verdicts = topics.name("orders.verdicts", settings.topic_prefix)
     rejected = topics.name("orders.rejected", settings.topic_prefix)
     read_number = msgspec.json.Decoder(_Number).decode
@@ -30,7 +34,8 @@ def final_lines(settings: Settings, brokers: str) -> dict[str, Line]:
     read_rejection = msgspec.json.Decoder(Rejection).decode
     latest: dict[str, tuple[int, bytes]] = {}
     rejects = Rejects()
-    for message in kafka.read_all(brokers, [verdicts, rejected]):
+    mended: dict[str, str] = {}
+    for message in kafka.read_all(brokers, [verdicts, rejected], access.client(settings)):
         if message.value is None:
             continue
         if message.topic == verdicts:
@@ -40,7 +45,10 @@ def final_lines(settings: Settings, brokers: str) -> dict[str, Line]:
         else:
             rejection = read_rejection(message.value)
             rejects.add(rejection.received_at, rejected_line(rejection.order_id, rejection.sentence, rejection.pack))
-    return {**rejects.lines(), **{order: read_line(value) for order, (_, value) in latest.items()}}
+            if rejection.order_id.startswith("raw:") and (order := order_of(rejection)) is not None:
+                mended[rejection.order_id] = order
+    lines = {name: line for name, line in rejects.lines().items() if mended.get(name) not in latest}
+    return {**lines, **{order: read_line(value) for order, (_, value) in latest.items()}}
 
 
 def write_verdicts(settings: Settings, brokers: str, out: Path) -> None:

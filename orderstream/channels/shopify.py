@@ -26,7 +26,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -63,19 +63,26 @@ _STATUS: dict[str, Status] = {
     "voided": "cancelled",
 }
 _NUMBER = re.compile(r"[0-9]{1,20}")
+MAX_DISCOUNTS = 5_000
+"""Codes, applications and the lines' shares of them, of an order: each is read several times, and its kinds stay in the order."""
+MAX_OPTIONS = 10
+"""Parts of a variant's title; the platform has three, and what is past the last stays in it."""
 
 
-class _Ids(msgspec.Struct):
+class _Shape(msgspec.Struct):
+    """As much of a body as says which order it is about: ids read, the rest only seen to be there (empty: it is not)."""
+
     id: Any = None
-    order_id: Any = None
+    order_id: msgspec.Raw = msgspec.Raw()
+    order: msgspec.Raw = msgspec.Raw()
+    refund: msgspec.Raw = msgspec.Raw()
+    line_items: msgspec.Raw = msgspec.Raw()
+    transactions: msgspec.Raw = msgspec.Raw()
+    refund_line_items: msgspec.Raw = msgspec.Raw()
 
 
-class _Wrapped(_Ids):
-    order: _Ids | None = None
-    refund: _Ids | None = None
-
-
-_IDS = msgspec.json.Decoder(_Wrapped)
+_SHAPE = msgspec.json.Decoder(_Shape)
+_VALUE = msgspec.json.Decoder()
 
 
 class Shopify:
@@ -96,14 +103,12 @@ class Shopify:
 
     def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
         """The order id of an order's or a refund's body, also of one wrapped as the REST interface does."""
-        del headers
-        number = _about(body)
+        number = _about(body, headers.get(TOPIC))
         return None if number is None else f"shopify:{shop}:{number}"
 
     def ping(self, body: bytes, headers: Mapping[str, str]) -> bool:
         """The admin page's test notification. (A shop's own test order goes on and is skipped where it can be seen.)"""
-        del headers  # X-Shopify-Test is not signed
-        return str(TEST_ORDER).encode() in body and _about(body) == str(TEST_ORDER)
+        return str(TEST_ORDER).encode() in body and _about(body, headers.get(TOPIC)) == str(TEST_ORDER)
 
     def parse(self, raw: Raw) -> Parsed:
         """The order or refund of a raw record, its Skip, or its Rejected. Never raises for what was sent."""
@@ -112,10 +117,10 @@ class Shopify:
             return Skip(f"不处理主题 {topic[:64]} · the topic {topic[:64]} is not followed")
         try:
             body = _unwrapped(reading.document(raw.body))
-            refund = topic == REFUND_TOPIC if topic is not None else _is_refund(body)
+            refund = topic == REFUND_TOPIC if topic is not None else _is_refund(body.keys())
             return _refund(raw, body) if refund else _order(raw, body)
         except Fault as fault:
-            return reading.rejected(raw, _about(raw.body), fault)
+            return reading.rejected(raw, _about(raw.body, topic), fault)
 
 
 CHANNEL = Shopify()
@@ -134,13 +139,18 @@ def sign(body: bytes, secret: bytes | str, *, topic: str, domain: str, delivery:
     }
 
 
-def _about(body: bytes) -> str | None:
+def _about(body: bytes, topic: str | None) -> str | None:
+    """The number of the order that a body is about, by the same reading as `parse`'s, without making all of it."""
     try:
-        ids: _Ids = (found := _IDS.decode(body)).order or found.refund or found
+        shape = _SHAPE.decode(body)
+        inner = [one for one in (shape.order, shape.refund) if bytes(one).startswith(b"{")]
+        if inner and shape.id is None:
+            shape = _SHAPE.decode(inner[0])
+        given = {name for name in shape.__struct_fields__ if name != "id" and bytes(getattr(shape, name))}
+        refund = topic == REFUND_TOPIC if topic is not None else _is_refund(given)
+        return _number((_VALUE.decode(shape.order_id) if "order_id" in given else None) if refund else shape.id)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # only a refund has the field order_id
-    return _number(ids.id if ids.order_id is None else ids.order_id)
 
 
 def _number(value: Any) -> str | None:
@@ -151,18 +161,18 @@ def _number(value: Any) -> str | None:
 
 
 def _unwrapped(body: Any) -> dict[str, Any]:
-    if isinstance(body, dict) and len(body) == 1:
+    if not isinstance(body, dict):
+        raise Fault("wrong-type", "内容不是 JSON 对象", "the body is not a JSON object")
+    if body.get("id") is None:
         for wrapper in ("order", "refund"):
             if isinstance(body.get(wrapper), dict):
                 inner: dict[str, Any] = body[wrapper]
                 return inner
-    if not isinstance(body, dict):
-        raise Fault("wrong-type", "内容不是 JSON 对象", "the body is not a JSON object")
     return body
 
 
-def _is_refund(body: Mapping[str, Any]) -> bool:
-    return "line_items" not in body and "order_id" in body and ("transactions" in body or "refund_line_items" in body)
+def _is_refund(fields: Collection[str]) -> bool:
+    return "line_items" not in fields and "order_id" in fields and ("transactions" in fields or "refund_line_items" in fields)
 
 
 # Tolerant reading of what only helps: another type than expected is as good as absent
@@ -202,6 +212,8 @@ def _order(raw: Raw, body: Mapping[str, Any]) -> Order | Skip:
     if number is None:
         raise Fault("bad-order-id", "缺少订单号", "id is missing or no number", "id")
     currency = reading.currency(body.get("currency"), "currency")
+    if _discount_count(body) > MAX_DISCOUNTS:
+        raise Fault("too-many-values", f"折扣超过 {MAX_DISCOUNTS} 项", f"more than {MAX_DISCOUNTS} discounts")
     lines, remaining, tags = _lines(body.get("line_items"), currency)
     status = _status(body, tags)
     if not remaining and status not in WITHDRAWN:
@@ -261,7 +273,8 @@ def _lines(given: Any, currency: str) -> tuple[tuple[Line, ...], bool, list[str]
             raise Fault("wrong-type", f"{where} 不是对象", f"{where} is not an object", where)
         line_id = _said(one.get("id")) or str(at + 1)
         if line_id in seen:
-            raise Fault("duplicate-line", f"行号 {line_id} 重复", f"two lines have the id {line_id}", f"{where}.id")
+            name = line_id[:64]
+            raise Fault("duplicate-line", f"行号 {name} 重复", f"two lines have the id {name}", f"{where}.id")
         seen.add(line_id)
         ordered = _count(one.get("quantity"), f"{where}.quantity")
         current = one.get("current_quantity")
@@ -306,7 +319,7 @@ def _spec(title: Any) -> dict[str, str]:
     # what the platform writes for an article without variants
     if said is None or said == "Default Title":
         return {}
-    return {f"option{at}": part.strip() for at, part in enumerate(said.split(" / "), 1) if part.strip()}
+    return {f"option{at}": part.strip() for at, part in enumerate(said.split(" / ", MAX_OPTIONS - 1), 1) if part.strip()}
 
 
 def _line_discount(line: Mapping[str, Any], currency: str, ordered: int, shown: int, where: str) -> int | None:
@@ -322,6 +335,12 @@ def _line_discount(line: Mapping[str, Any], currency: str, ordered: int, shown: 
         whole = reading.amount(line["total_discount"], currency, f"{where}.total_discount")
     # the platform allocates to the pieces ordered; the pieces that are left have their part of it
     return whole if ordered in {shown, 0} else whole * shown // ordered
+
+
+def _discount_count(body: Mapping[str, Any]) -> int:
+    shares = (line.get("discount_allocations") for line in _parts(body.get("line_items")) + _parts(body.get("shipping_lines")))
+    lists = (body.get("discount_codes"), body.get("discount_applications"), *shares)
+    return sum(len(one) for one in lists if isinstance(one, list))
 
 
 def _discounts(body: Mapping[str, Any], currency: str) -> tuple[Discount, ...]:
@@ -439,6 +458,8 @@ def _refund(raw: Raw, body: Mapping[str, Any]) -> Refund | Skip:
     if refund_id is None:
         raise Fault("missing-field", "缺少退款号", "id is missing or no number", "id")
     transactions = _parts(body.get("transactions"))
+    if len(transactions) > MAX_LINES:
+        raise Fault("too-many-values", f"交易超过 {MAX_LINES} 笔", f"more than {MAX_LINES} transactions", "transactions")
     if transactions and all(one.get("test") is True for one in transactions):
         return Skip("测试退款 · a test refund")
     currencies = {_said(one.get("currency")) for one in transactions} - {None}

@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from orderstream import times, topics
+from orderstream import access, times, topics
 from orderstream.consumers.inbox import Store, begin, consume, main
 from orderstream.metrics import Metrics
 from orderstream.settings import Settings
@@ -37,17 +37,20 @@ _decoder = msgspec.json.Decoder(Verdict)
 
 
 class Erp(Store):
-    """The ERP's own store. An order is accepted, stopped (recalled in time), shipped, or to be intercepted on its way."""
+    """The ERP's own store: PostgreSQL where ORDERSTREAM_DATABASE names one, else a file in state_dir.
+
+    An order is accepted, stopped (recalled in time), shipped, or to be intercepted on its way.
+    """
 
     tables = """
         CREATE TABLE IF NOT EXISTS orders (
-            order_id TEXT PRIMARY KEY, verdict_seq INTEGER NOT NULL, state TEXT NOT NULL, record BLOB, accepted_at INTEGER
-        ) WITHOUT ROWID;
+            order_id TEXT PRIMARY KEY, verdict_seq INTEGER NOT NULL, state TEXT NOT NULL, record TEXT, accepted_at BIGINT
+        );
         CREATE TABLE IF NOT EXISTS journal (
             order_id TEXT, verdict_seq INTEGER, effect TEXT NOT NULL, PRIMARY KEY (order_id, verdict_seq, effect)
-        ) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS intercepts (order_id TEXT PRIMARY KEY, verdict_seq INTEGER, cause TEXT) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS outbox (order_id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+        );
+        CREATE TABLE IF NOT EXISTS intercepts (order_id TEXT PRIMARY KEY, verdict_seq INTEGER, cause TEXT);
+        CREATE TABLE IF NOT EXISTS outbox (order_id TEXT PRIMARY KEY, at BIGINT NOT NULL);
     """
 
     def apply(self, topic: str, value: bytes) -> str:
@@ -67,8 +70,9 @@ class Erp(Store):
             self.db.execute("UPDATE orders SET verdict_seq = ? WHERE order_id = ?", (verdict.verdict_seq, verdict.order_id))
             return "changed-after-shipping"
         self.db.execute(
-            "INSERT OR REPLACE INTO orders VALUES (?, ?, 'accepted', ?, ?)",
-            (verdict.order_id, verdict.verdict_seq, value, int(time.time() * 1000)),
+            "INSERT INTO orders VALUES (?, ?, 'accepted', ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
+            " verdict_seq = excluded.verdict_seq, state = 'accepted', record = excluded.record, accepted_at = excluded.accepted_at",
+            (verdict.order_id, verdict.verdict_seq, value.decode(), int(time.time() * 1000)),
         )
         return "released"
 
@@ -79,7 +83,9 @@ class Erp(Store):
                 (verdict.verdict_seq, verdict.order_id),
             )
             self.db.execute(
-                "INSERT OR REPLACE INTO intercepts VALUES (?, ?, ?)", (verdict.order_id, verdict.verdict_seq, verdict.cause)
+                "INSERT INTO intercepts VALUES (?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
+                " verdict_seq = excluded.verdict_seq, cause = excluded.cause",
+                (verdict.order_id, verdict.verdict_seq, verdict.cause),
             )
             return "intercept"
         self.db.execute(
@@ -96,7 +102,9 @@ class Erp(Store):
                 "UPDATE orders SET state = 'shipped' WHERE order_id = ? AND state = 'accepted'", (order_id,)
             ).rowcount
             if changed:
-                self.db.execute("INSERT OR REPLACE INTO outbox VALUES (?, ?)", (order_id, at))
+                self.db.execute(
+                    "INSERT INTO outbox VALUES (?, ?) ON CONFLICT (order_id) DO UPDATE SET at = excluded.at", (order_id, at)
+                )
         return bool(changed)
 
     def due(self, before: int) -> list[str]:
@@ -106,7 +114,7 @@ class Erp(Store):
 
     def unsaid(self) -> list[tuple[str, int]]:
         """Shipments that orderstream has not been told of."""
-        return self.db.execute("SELECT order_id, at FROM outbox").fetchall()
+        return [(row[0], row[1]) for row in self.db.execute("SELECT order_id, at FROM outbox")]
 
     def said(self, order_ids: list[str]) -> None:
         """Orderstream's topic has these shipments."""
@@ -124,13 +132,13 @@ async def run(settings: Settings, metrics: Metrics, stop: asyncio.Event, *, ship
     After shipping, orderstream no longer recalls: it is told by an outcome `shipped`, from an outbox, so that a crash cannot
     lose the message.
     """
-    store = Erp(settings.state_dir / "erp.sqlite")
+    store = Erp(settings.database.get_secret_value() if settings.database else settings.state_dir / "erp.sqlite")
     producer: Any = None
     try:
         if ship_after is None:
             await consume(settings, "erp", store, READS, stop, metrics=metrics)
             return
-        producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all", client_id="erp")
+        producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all", client_id="erp", **access.client(settings))
         await begin(producer, settings)
 
         async def ship() -> None:

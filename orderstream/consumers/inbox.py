@@ -17,35 +17,31 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psycopg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from orderstream import topics
-from orderstream.errors import INTERRUPTED, NoBroker, PortTaken, UserError
+from orderstream import access, topics
+from orderstream.errors import INTERRUPTED, NoBroker, NoDatabase, PortTaken, UserError
 from orderstream.kafka import calm
 from orderstream.metrics import Metrics, serve
 from orderstream.settings import Settings
 
 
 class Store:
-    """A SQLite file: the consumer's tables, and beside them the position in each partition that they stand for.
+    """The consumer's tables, and beside them the position in each partition that they stand for.
 
-    One process writes one file. With PostgreSQL, `transaction` and the SQL stay, and several processes may share it.
+    place: a SQLite file, or a PostgreSQL URL. One process writes at a time, also where one that was thought dead wakes up.
     """
 
     tables: ClassVar[str] = ""
     """SQL that makes the consumer's own tables, `IF NOT EXISTS`."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # transactions are ours to begin: the module's own would end at surprising places
-        self.db = sqlite3.connect(path, isolation_level=None)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        # a power cut must not undo what Kafka was told is done
-        self.db.execute("PRAGMA synchronous=FULL")
+    def __init__(self, place: Path | str) -> None:
+        self.db: Any = _sqlite(place) if isinstance(place, Path) else Postgres(place)
         self.db.executescript(
-            "CREATE TABLE IF NOT EXISTS position (topic TEXT, partition INTEGER, next INTEGER, PRIMARY KEY (topic, partition))"
-            " WITHOUT ROWID;" + self.tables
+            "CREATE TABLE IF NOT EXISTS position (topic TEXT, partition INTEGER, next BIGINT, PRIMARY KEY (topic, partition));"
+            + self.tables
         )
 
     def close(self) -> None:
@@ -58,7 +54,9 @@ class Store:
         try:
             yield
         except BaseException:
-            self.db.execute("ROLLBACK")
+            # of a database that is gone nothing is left to take back
+            with contextlib.suppress(NoDatabase):
+                self.db.execute("ROLLBACK")
             raise
         self.db.execute("COMMIT")
 
@@ -84,12 +82,63 @@ class Store:
                 except ValueError as error:
                     raise ValueError(f"{topic}[{partition}]@{offset} is not of its schema: {error}") from error
                 following = offset + 1
-            self.db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?)", (topic, partition, following))
+            self.db.execute(
+                "INSERT INTO position VALUES (?, ?, ?) ON CONFLICT (topic, partition) DO UPDATE SET next = excluded.next",
+                (topic, partition, following),
+            )
         return done
 
     def apply(self, topic: str, value: bytes) -> str:
         """The effect of one record (topic without the installation's prefix), in the open transaction. Returns its name."""
         raise NotImplementedError
+
+
+def _sqlite(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # transactions are ours to begin: the module's own would end at surprising places
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    # a power cut must not undo what Kafka was told is done
+    db.execute("PRAGMA synchronous=FULL")
+    return db
+
+
+class Postgres:
+    """A PostgreSQL connection that takes the SQL of a SQLite one. url: postgresql://… Each call may raise NoDatabase."""
+
+    def __init__(self, url: str) -> None:
+        with _database_there():
+            self._db = psycopg.connect(url, autocommit=True, connect_timeout=10)
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        if sql == "BEGIN IMMEDIATE":
+            # a second process with the same positions waits here, and then reads what the first has written
+            sql = "BEGIN; LOCK TABLE position IN EXCLUSIVE MODE"
+        with _database_there():
+            return self._db.execute(sql.replace("?", "%s"), values or None)
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        with _database_there(), self._db.cursor() as cursor:
+            cursor.executemany(sql.replace("?", "%s"), rows)
+
+    def executescript(self, sql: str) -> None:
+        with _database_there():
+            self._db.execute(sql)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+@contextmanager
+def _database_there() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        said = (str(error).strip().splitlines() or ["?"])[-1]
+        raise NoDatabase(
+            f"PostgreSQL 无响应，请检查 ORDERSTREAM_DATABASE 与服务（{said}）"
+            f" · no PostgreSQL answers, check ORDERSTREAM_DATABASE and the service: {said}"
+        ) from None
 
 
 class _Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -158,12 +207,13 @@ async def consume(
 
 
 async def begin(client: Any, settings: Settings) -> None:
-    """Start a producer or consumer. Raises NoBroker, leaving nothing open."""
+    """Start a producer or consumer. Raises NoBroker or NotAdmitted, leaving nothing open."""
     try:
         await client.start()
     except KafkaError:
         await client.stop()
-        raise NoBroker(f"Kafka {settings.brokers} 无响应 · no Kafka answers at {settings.brokers}") from None
+        await access.admit(settings, str(settings.brokers))
+        raise NoBroker(access.silent(str(settings.brokers))) from None
 
 
 @asynccontextmanager
@@ -177,6 +227,7 @@ async def _connected(settings: Settings, group: str) -> AsyncIterator[Any]:
         # the broker's own least: after a crash the next start waits this long for its partitions
         session_timeout_ms=6_000,
         heartbeat_interval_ms=2_000,
+        **access.client(settings),
     )
     await begin(consumer, settings)
     try:

@@ -18,7 +18,7 @@ import msgspec
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from orderstream import times, topics
+from orderstream import access, times, topics
 from orderstream.consumers.inbox import Store, begin, consume, main
 from orderstream.errors import BadFile
 from orderstream.metrics import Metrics
@@ -227,7 +227,8 @@ class Wms(Store):
 async def run(settings: Settings, metrics: Metrics, stop: asyncio.Event, *, levels: Path | None = None) -> None:
     """Keep the warehouse until stopped. levels: a file of `stock` lines for the first start."""
     store = Wms(settings.state_dir / "wms.sqlite")
-    producer: Any = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all", client_id="wms", linger_ms=5)
+    options = access.client(settings)
+    producer: Any = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all", client_id="wms", linger_ms=5, **options)
     last = 0.0
     try:
         if levels is not None:

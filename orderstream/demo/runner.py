@@ -27,7 +27,7 @@ import msgspec
 import orjson
 from rich.console import Console
 
-from orderstream import broker, topics
+from orderstream import access, broker, topics
 from orderstream.demo.processes import Child, Processes, terminable, undisturbed
 from orderstream.demo.shops import Shops
 from orderstream.demo.tally import Summary, Tally
@@ -144,6 +144,7 @@ class _Demo:
         self._env = os.environ | {PREFIX + name: value for name, value in values.items()}
         # the user's own shops have no business here
         self._env.pop(PREFIX + "SECRETS", None)
+        self._env.pop(PREFIX + "KEY_FILE", None)
         self._settings = self._given.model_copy(
             update={
                 "brokers": self._broker.address,
@@ -257,7 +258,9 @@ class _Demo:
         from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415  a second of imports that the first lines need not wait for
         from aiokafka.errors import KafkaError  # noqa: PLC0415
 
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.brokers, client_id="orderstream-demo")
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=self._settings.brokers, client_id="orderstream-demo", **access.client(self._settings)
+        )
         try:
             await admin.start()
             for answer in await admin.describe_consumer_groups([group]):
@@ -275,7 +278,7 @@ class _Demo:
         """Publish rates, floors and trusted relations; stock comes from the WMS."""
         from aiokafka import AIOKafkaProducer  # noqa: PLC0415
 
-        producer = AIOKafkaProducer(bootstrap_servers=self._settings.brokers, acks="all")
+        producer = AIOKafkaProducer(bootstrap_servers=self._settings.brokers, acks="all", **access.client(self._settings))
         await producer.start()
         try:
             for record in scenario.reference:
@@ -346,7 +349,9 @@ async def _verdicts(settings: Settings, tally: Tally) -> AsyncIterator[asyncio.T
     from aiokafka import AIOKafkaConsumer, TopicPartition  # noqa: PLC0415
 
     names = {topics.name(topic, settings.topic_prefix): topic for topic in ("orders.verdicts", "orders.rejected")}
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.brokers, enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.brokers, enable_auto_commit=False, auto_offset_reset="earliest", **access.client(settings)
+    )
     await consumer.start()
     # no group: what we read is nobody's progress
     consumer.assign([TopicPartition(name, p) for name in names for p in range(settings.partitions)])

@@ -83,12 +83,14 @@ class Engine:
     failed: asyncio.Event = field(default_factory=asyncio.Event)
     _lanes: dict[tuple[str, int], Lane] = field(default_factory=dict)
     _followers: list[asyncio.Task[None]] = field(default_factory=list)
+    client: Mapping[str, Any] = field(default_factory=dict)
+    """What every Kafka client of this app is given besides: TLS, a user."""
     _reader: Reader | None = None
 
     @property
     def reader(self) -> Reader:
         if self._reader is None:
-            self._reader = Reader(self.brokers)
+            self._reader = Reader(self.brokers, self.client)
         return self._reader
 
     def topics(self) -> dict[str, int | None]:
@@ -162,7 +164,7 @@ class Engine:
 
     async def _restore(self, assignment: Iterable[TP]) -> None:
         for reference in self.references[len(self._followers) :]:
-            await reference.start(self.brokers)
+            await reference.start(self.brokers, self.client)
             self._followers.append(asyncio.create_task(self._follow(reference)))
         wanted = self._held(set(assignment))
         for key in [key for key in self._lanes if key not in wanted]:
@@ -326,8 +328,12 @@ def make_app(
     watch: Watch | None = None,
     tuning: Tuning | None = None,
     replication: int = 1,
+    client: Mapping[str, Any] | None = None,
 ) -> EngineApp:
-    """The app, with every setting that the promises or the speed need. `brokers` is `host:port[,host:port…]`."""
+    """The app, with every setting that the promises or the speed need. `brokers` is `host:port[,host:port…]`.
+
+    client: options for every Kafka client of the app, aiokafka's words for TLS and a user.
+    """
     tuning = tuning or Tuning()
     for name in ("aiokafka", "faust", "mode", "kafka"):
         # records below a handler's level are otherwise built and then dropped: 7 % of a busy worker's time
@@ -373,7 +379,7 @@ def make_app(
         producer_partitioner=Partitioner(),
         **web,
     )
-    app.engine = Engine(app, brokers, partitions, watch or Watch(), tuning)
+    app.engine = Engine(app, brokers, partitions, watch or Watch(), tuning, client=client or {})
     app.task(app.engine.tend)
     return app
 
@@ -417,7 +423,7 @@ def run(app: EngineApp) -> int:
 
 async def _run(app: EngineApp, at_end: contextlib.ExitStack) -> int:
     engine = app.engine
-    await check_topics(engine.brokers, engine.topics())
+    await check_topics(engine.brokers, engine.topics(), engine.client)
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

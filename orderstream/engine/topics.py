@@ -25,10 +25,19 @@ async def check_topics(brokers: str, wanted: Mapping[str, int | None], client: M
     finally:
         await admin.close()
     counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
-    faults = [
-        f"{topic} is missing" if topic not in counts else f"{topic} has {counts[topic]} partitions, not {number}"
+    missing = [topic for topic in sorted(wanted) if topic not in counts]
+    wrong = [
+        f"{topic} has {counts[topic]} partitions, not {number}"
         for topic, number in sorted(wanted.items())
-        if topic not in counts or (number is not None and counts[topic] != number)
+        if topic in counts and number is not None and counts[topic] != number
     ]
-    if faults:
-        raise TopicsUnfit(f"{'; '.join(faults)}. Run `orderstream topics apply`; a partition count can only be changed by hand.")
+    said = []
+    if wrong:
+        said.append(
+            f"{'; '.join(wrong)}. A count cannot be changed, since keys decide partitions: start with the number that they have"
+            " (ORDERSTREAM_PARTITIONS), or with another prefix."
+        )
+    if missing:
+        said.append(f"{'; '.join(f'{topic} is missing' for topic in missing)}. Run `orderstream topics apply`.")
+    if said:
+        raise TopicsUnfit(" ".join(said))

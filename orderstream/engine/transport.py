@@ -79,7 +79,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
-            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+            **self.app.engine.client,
         )
 
     async def fetch(self, open_tps: set[TP], max_records: int) -> tuple[int, Mapping[TP, Sequence[Any]]]:
@@ -288,6 +288,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
 class Producer(driver.Producer):  # type: ignore[misc]
     """aiokafka's producer: acknowledged by all replicas, and a retry is written once."""
+
+    def _settings_auth(self) -> Mapping[str, Any]:
+        client: Mapping[str, Any] = self.app.engine.client
+        return client
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}

@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from orderstream import topics
+from orderstream import access, topics
 from orderstream.broker import MAX_MESSAGE, answers
 from orderstream.channels import Channel
 from orderstream.intake import metrics
@@ -46,6 +46,7 @@ class Sink:
     def __init__(self, address: str, settings: Settings) -> None:
         self._address = address
         self._settings = settings
+        self._client = access.client(settings)
         self._producer: AIOKafkaProducer | None = None
         self._in_flight = 0
         self._mending: asyncio.Task[None] | None = None
@@ -67,7 +68,9 @@ class Sink:
         if self._producer is None:
             return False
         places = self._address.split(",")
-        return any(await asyncio.gather(*(asyncio.to_thread(answers, one.strip(), 1.5) for one in places)))
+        return any(
+            await asyncio.gather(*(asyncio.to_thread(answers, one, 1.5, self._client.get("ssl_context")) for one in places))
+        )
 
     async def put(self, channel: Channel, raw: Raw) -> None:
         """Returns when Kafka has acknowledged the record. Raises Busy or Unavailable."""
@@ -147,6 +150,7 @@ class Sink:
             max_batch_size=262_144,
             request_timeout_ms=REQUEST_MS,
             retry_backoff_ms=50,
+            **self._client,
         )
         try:
             await producer.start()

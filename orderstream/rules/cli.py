@@ -6,7 +6,7 @@ import getpass
 import time
 from pathlib import Path
 
-from orderstream import kafka, topics
+from orderstream import access, kafka, topics
 from orderstream.errors import BadPack
 from orderstream.rules import book as books
 from orderstream.rules import examples
@@ -106,7 +106,8 @@ def _switch(settings: Settings, brokers: str, pack: Pack, at: int, cause: Cause,
 
 def _send(settings: Settings, brokers: str, pack: Pack, activation: Activation) -> None:
     topic = topics.name("rules.packs", settings.topic_prefix)
-    kafka.send_all(brokers, [(topic, *pack_record(pack)), (topic, *activation_record(activation))])
+    records = [(topic, *pack_record(pack)), (topic, *activation_record(activation))]
+    kafka.send_all(brokers, records, access.client(settings))
 
 
 def _now() -> int:

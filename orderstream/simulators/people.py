@@ -131,11 +131,11 @@ class Person:
 
 
 class People:
-    """Makes buyers, each new one unlike all before."""
+    """Makes buyers, each new one unlike all before. count: how many there were before the first."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, count: int = 0) -> None:
         self._rng = rng
-        self._count = 0
+        self._count = count
 
     def buyer(self, place: Place | None = None, *, abroad: bool = False) -> Person:
         rng = self._rng

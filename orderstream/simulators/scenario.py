@@ -99,14 +99,24 @@ class Scenario:
     reference: tuple[dict[str, Any], ...]
 
 
-def make(orders: int, *, rate: float, seed: int = 1111, start: int, zone: str = "Asia/Shanghai") -> Scenario:
+def make(
+    orders: int,
+    *,
+    rate: float,
+    seed: int = 1111,
+    start: int,
+    zone: str = "Asia/Shanghai",
+    first_order: int = 0,
+    first_buyer: int = 0,
+) -> Scenario:
     """A peak of `orders` distinct orders at about `rate` a second, event times around `start` (ms UTC).
 
-    zone: the shop's; the address past its *day's* limit is kept on one calendar day.
+    zone: the shop's; the address past its *day's* limit is kept on one calendar day. first_order, first_buyer: how many there
+    were before, for one peak after another: orders are then new ones, and the same first_buyer and seed bring the same people.
     """
     if orders < 1 or rate <= 0:
         raise ValueError("a scenario needs at least one order and a rate above zero")
-    return _Peak(orders, rate, seed, start, zone).run()
+    return _Peak(orders, rate, seed, start, zone, first_order, first_buyer).run()
 
 
 def write_catalogue(path: Path, scenario: Scenario) -> None:
@@ -202,15 +212,15 @@ class _Event:
 class _Peak:
     """The drawing of one scenario: every draw from one seeded generator, in one order."""
 
-    def __init__(self, orders: int, rate: float, seed: int, start: int, zone: str) -> None:
+    def __init__(self, orders: int, rate: float, seed: int, start: int, zone: str, first_order: int, first_buyer: int) -> None:
         self.size = orders
         self.start = start
         self.zone = zone
         self.span = max(int(orders / rate * 1000), 2_000)
         self.rng = random.Random(seed)  # noqa: S311  a simulation that must repeat
-        self.people = People(self.rng)
+        self.people = People(self.rng, first_buyer)
         self.articles = goods.by_sku()
-        self.numbers = 0
+        self.numbers = self.first = first_order
         self.gateways = 0
         self.deliveries: list[Delivery] = []
         self.expected: dict[str, Expected] = {}
@@ -249,7 +259,7 @@ class _Peak:
         burst = 47 if self.size >= 400 else 24
         if burst <= room:
             self._segment_burst(burst)
-        self._buyers(self.size - self.numbers - doubles, doubles)
+        self._buyers(self.size - (self.numbers - self.first) - doubles, doubles)
         self.deliveries.sort(key=lambda d: (d.at, d.order_id))
         return Scenario(
             start=self.start,

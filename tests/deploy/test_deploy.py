@@ -354,6 +354,8 @@ def test_rejects_are_those_of_the_last_minute():
     assert minute() == 0
 
     metrics = Metrics()
-    metrics.reject("api", "bad-amount")
+    metrics.reject("api", "bad-amount", 700)
     assert metrics.registry.get_sample_value("orderstream_rejects_per_minute") == 1
     assert metrics.registry.get_sample_value("orderstream_rejected_total", {"channel": "api", "code": "bad-amount"}) == 1
+    assert metrics.registry.get_sample_value("orderstream_rejected_bytes_sum", {"channel": "api"}) == 700
+    assert metrics.registry.get_sample_value("orderstream_rejected_bytes_count", {"channel": "stock"}) == 0

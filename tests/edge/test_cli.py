@@ -165,7 +165,7 @@ def test_settings_are_listed_with_their_variable_and_secrets_are_masked() -> Non
 
 
 def test_what_ships_beside_the_code_is_installed_with_it() -> None:
-    """Every file of schemas and of the standard pack, and Kafka's pom, is among the wheel's data, where `data_file` looks for it."""
+    """Every file of schemas and of the standard pack, Kafka's pom and its users are among the wheel's data, where `data_file` looks for it."""
     root = Path(__file__).parents[2]
     declared = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["data-files"]
     shipped = {
@@ -175,7 +175,7 @@ def test_what_ships_beside_the_code_is_installed_with_it() -> None:
         for path in root.glob(pattern)
     }
     needed = [p for folder in ("schemas", "rules") for p in (root / folder).rglob("*") if p.is_file()]
-    needed.append(root / "deploy/kafka/pom.xml")
+    needed += [root / "deploy/kafka/pom.xml", root / "deploy/kafka/access.yaml"]
 
     assert shipped == {f"share/orderstream/{p.relative_to(root)}": p.relative_to(root) for p in needed}
 

@@ -98,10 +98,10 @@ class Bench:
 
         await until(led, 15, f"leaders of {names}")
 
-    async def standard(self, **more: object) -> dict:
-        """Topics raw -> relay -> mid, extra -> book -> out; the config of a worker that does it."""
+    async def standard(self, without: str = "", **more: object) -> dict:
+        """Topics raw -> relay -> mid, extra -> book -> out, `without` one; the config of a worker that does it."""
         names = {name: self.name(name) for name in ("raw", "mid", "extra", "out", "idle")}
-        await self.topics(*names.values(), self.changelog)
+        await self.topics(*(topic for name, topic in names.items() if name != without), self.changelog)
         return self.config(raw=names["raw"], mid=names["mid"], book=[names["mid"], names["extra"]], out=names["out"], **more)
 
     def config(self, **more: object) -> dict:
@@ -141,6 +141,20 @@ class Bench:
     async def committed(self, topic: str) -> dict[int, int]:
         offsets = await self.admin.list_consumer_group_offsets(self.app)
         return {tp.partition: meta.offset for tp, meta in offsets.items() if tp.topic == topic}
+
+    async def committed_is(self, topic: str, total: int) -> bool:
+        """Whether the commits of a topic's partitions add up to this."""
+        return sum((await self.committed(topic)).values()) == total
+
+    async def logged(self, ids: set[str]) -> bool:
+        """Whether the book's changelog has all these ids."""
+        found = {entry[0] for record in await self.read(self.changelog) if record.value for entry in json.loads(record.value)}
+        return ids <= found
+
+    async def numbered(self) -> int:
+        """How many (partition, number) pairs the changelog's owners have given."""
+        log = await self.read(self.changelog)
+        return len({(record.partition, n) for record in log if record.value for _, n in json.loads(record.value)})
 
     async def published(self) -> list[dict]:
         return [json.loads(record.value) for record in await self.read(self.name("out"))]

@@ -116,6 +116,87 @@ async def test_what_cannot_be_done_stops_the_worker_and_stays_unacknowledged(ben
     assert {told["id"] for told in await bench.published()} <= ({"a", "b"} if poison == "raise" else {"a", "b", "c", "d"})
 
 
+async def test_what_the_broker_has_not_acknowledged_holds_back_the_commit(bench: Bench) -> None:
+    """Faust's flush before a commit gives up after 0.1 s, and commits. Here the inputs of outputs that the broker does not take
+    (their topic is not there) stay uncommitted while another hop's commits go on; once it takes them, everything is there once.
+    """
+    config = await bench.standard(poll=20, without="out")
+    worker = bench.worker(config)
+    await worker.holds(4)
+    ids = [f"id{n}" for n in range(200)]
+    await bench.send(bench.name("raw"), ids)
+    await until(lambda: bench.committed_is(bench.name("raw"), 200), 20, "the relay's commit")
+    await until(lambda: bench.logged(set(ids)), 20, "the book has processed and logged all")
+    # two more rounds of the commit loop, seen by the relay's own commits
+    await bench.send(bench.name("raw"), ids[:4])
+    await until(lambda: bench.committed_is(bench.name("raw"), 204), 20, "the relay's next commit")
+
+    assert await bench.committed(bench.name("mid")) == {}
+
+    await bench.topics(bench.name("out"))
+    published = await bench.all_published(set(ids))
+    await until(lambda: bench.committed_is(bench.name("mid"), 204), 20, "the book's commit")
+    assert contradictions(published) == []
+    assert len(published) == 204
+
+
+async def test_a_send_that_stays_refused_stops_the_worker_and_the_next_one_repeats_it(bench: Bench) -> None:
+    """Faust logs a failed send and goes on. Here the worker ends with 1, nothing of it committed, and its heir says it all."""
+    config = await bench.standard(request_s=2.0, without="out")
+    worker = bench.worker(config)
+    await worker.holds(4)
+    ids = [f"id{n}" for n in range(40)]
+    await bench.send(bench.name("raw"), ids)
+
+    assert await worker.ended(40) == 1
+    assert worker.events("send_failed"), worker.text()
+    assert await bench.committed(bench.name("mid")) == {}
+    await bench.topics(bench.name("out"))
+    bench.workers.remove(worker)
+    bench.worker(config)
+    published = await bench.all_published(set(ids), 40)
+    assert contradictions(published) == []
+
+
+async def test_a_rebalance_amid_what_is_not_acknowledged_drops_nothing(bench: Bench) -> None:
+    """Faust forgets acknowledgements at a rebalance. Here partitions change hands twice while the broker takes no output: what
+    was under way is given up after a few seconds, read again by whoever holds it, and said with the numbers of the log.
+    """
+    config = await bench.standard(poll=20, without="out")
+    first = bench.worker(config)
+    await first.holds(4)
+    ids = [f"id{n}" for n in range(300)]
+    await bench.send(bench.name("raw"), ids)
+    await until(lambda: bench.logged(set(ids)), 20, "all is processed and logged")
+    second = bench.worker(config)
+    await second.holds(2)
+    await first.holds(2)
+    second.signal(signal.SIGTERM)
+    assert await second.ended() == 0, second.text()
+    await first.holds(4)
+    assert await bench.committed(bench.name("mid")) == {}
+
+    await bench.topics(bench.name("out"))
+    published = await bench.all_published(set(ids), 40)
+    assert contradictions(published) == []
+    assert await bench.numbered() == len(ids)
+
+
+async def test_bytes_that_are_no_message_reach_the_state(bench: Bench) -> None:
+    """A value that Faust cannot decode kills its agent in silence, and the partition stands still. Here it is the state's to judge."""
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out")))
+    await worker.holds(4)
+    strange: list[bytes | None] = [b"\xff\xfe{", b"{", b'"', b"\x00" * 9, None, b'{"__faust": {"ns": "no.such.Record"}}']
+    for value in strange:
+        await bench.producer.send_and_wait(bench.name("in"), value, key=b"\xff", partition=1, headers=[("\x00", b"\xff")])
+    await bench.send(bench.name("in"), ["after"], partition=1)
+
+    names = {(value or b"").decode(errors="backslashreplace") for value in strange}
+    published = await bench.all_published(names | {"after"})
+    assert contradictions(published) == []
+
+
 async def test_holes_in_the_offsets_do_not_hold_back_the_commit(bench: Bench) -> None:
     """Transaction markers and removed records are offsets that never come: the commit is past them at once."""
     await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
@@ -219,4 +300,7 @@ async def test_unfit_topics_are_named_at_the_start(bench: Bench) -> None:
     assert f"{bench.name('in')} has 2 partitions, not 4" in str(unfit.value)
     assert f"{bench.name('nowhere')} is missing" in str(unfit.value)
     assert f"{bench.name('gone')} is missing" in str(unfit.value)
+    with pytest.raises(TopicsUnfit, match="ORDERSTREAM_PARTITIONS") as wrong:
+        await check_topics(bench.brokers, {bench.name("in"): 4})
+    assert "topics apply" not in str(wrong.value)  # it would refuse, too
     await check_topics(bench.brokers, {bench.name("in"): 2})

@@ -30,7 +30,8 @@ class Book:
         new = []
         sends = []
         for record in records:
-            name = record.value.decode()
+            # what a state does with bytes that it cannot read is its own: here they are an id like any other
+            name = (record.value or b"").decode(errors="backslashreplace")
             if name == "raise":
                 raise ValueError("a bug in the toy")
             if name not in self.numbers:
@@ -96,6 +97,7 @@ def main(config: dict) -> int:
             session_timeout_s=6.0,
             heartbeat_s=0.5,
             max_poll_records=config.get("poll", 500),
+            request_timeout_s=config.get("request_s", 30.0),
             stop_s=config.get("stop_s", 20.0),
         ),
     )

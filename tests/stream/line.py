@@ -30,6 +30,10 @@ class Workers:
         self.settings = settings
         self.folder = folder
         self.live: dict[int, subprocess.Popen[bytes]] = {}
+        self.env: dict[str, str] = {}
+        """Settings of the workers started next."""
+        self.prelude = ""
+        """Code that they run first: a release that is broken in some way."""
 
     def start(self, number: int) -> None:
         env = {
@@ -39,9 +43,10 @@ class Workers:
             "ORDERSTREAM_METRICS_PORT": "0",
             "ORDERSTREAM_STATE_DIR": str(self.folder / f"w{number}"),
             "ORDERSTREAM_LOG_LEVEL": "WARNING",
+            **self.env,
         }
-        code = (
-            "from agents.app import run_worker; from orderstream.settings import Settings; s = Settings.load();"
+        code = self.prelude + (
+            "\nfrom agents.app import run_worker; from orderstream.settings import Settings; s = Settings.load();"
             " raise SystemExit(run_worker(s, s.brokers))"
         )
         log = (self.folder / f"w{number}.log").open("ab")

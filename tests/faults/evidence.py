@@ -1,0 +1,59 @@
+"""Reads the books of a drained installation: its topics, the ERP's tables, and both lists of final verdicts by the CLI."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import zlib
+from pathlib import Path
+
+import orjson
+
+from orderstream import kafka, topics
+from orderstream.orders import CHANNELS
+from tests.faults.installation import Installation
+from tests.faults.reconcile import Evidence, Said
+
+PUBLIC = ("released", "review", "frozen", "recalled")
+
+
+async def gather(system: Installation) -> Evidence:
+    """What there is to compare."""
+    live, again = system.home / "live.jsonl", system.home / "backtest.jsonl"
+    for command in (("verdicts", "--out", str(live)), ("backtest", "--from-topics", "--out", str(again))):
+        code, said = await system.command(*command, seconds=300)
+        assert code == 0, said
+    books = await asyncio.to_thread(_topics, str(system.settings.brokers), system.settings.topic_prefix)
+    books.acknowledged = system.traffic.acknowledged
+    books.live, books.backtest = _lines(live), _lines(again)
+    books.erp = {row[0]: (row[1], row[2]) for row in await system.sql("SELECT order_id, verdict_seq, state FROM orders")}
+    books.journal = [(row[0], row[1], row[2]) for row in await system.sql("SELECT order_id, verdict_seq, effect FROM journal")]
+    return books
+
+
+def _topics(brokers: str, prefix: str) -> Evidence:
+    books = Evidence()
+    raw = {topics.raw(channel, prefix) for channel in CHANNELS}
+    for message in kafka.read_all(brokers, sorted(raw)):
+        books.raw.add(hashlib.sha256(message.value or b"").hexdigest())
+    for message in kafka.read_all(brokers, [topics.name("orders.verdicts", prefix)]):
+        books.verdicts.append(_said(message.value or b"", None))
+    for what in PUBLIC:
+        for message in kafka.read_all(brokers, [topics.name(f"orders.{what}", prefix)]):
+            books.public.append(_said(message.value or b"", what))
+    for message in kafka.read_all(brokers, [topics.name("orders.rejected", prefix)]):
+        books.rejected.add(orjson.loads(message.value or b"{}")["order_id"])
+    return books
+
+
+def _said(value: bytes, what: str | None) -> Said:
+    record = orjson.loads(value)
+    # what a repetition may say otherwise: when it was decided, and what it was before
+    record.pop("timings", None)
+    record.pop("previous", None)
+    content = zlib.compress(orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
+    return Said(record["order_id"], record["verdict_seq"], what or record["verdict"], content, bool(record.get("held")))
+
+
+def _lines(path: Path) -> dict[str, bytes]:
+    return {orjson.loads(line)["order_id"]: line for line in path.read_bytes().splitlines()}

@@ -1,0 +1,296 @@
+"""One whole installation: a Kafka with a link for every process, PostgreSQL, intake, workers, the example ERP, and shops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import psycopg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from orderstream import broker, topics
+from orderstream.orders import CHANNELS
+from orderstream.settings import PREFIX, Settings, data_file
+from orderstream.simulators import write_catalogue
+from tests.faults.links import Link
+from tests.faults.services import Service, Supervisor
+from tests.faults.traffic import SHOPS, Traffic
+from tests.faults.watch import Watch
+from tests.postgres import postgres
+
+PARTITIONS = 6
+HEAL_S = 90.0
+"""How long after the end of a fault everything must be as before."""
+
+
+class NotHealedError(AssertionError):
+    """The installation did not go on after a fault; the sentence says what was missing."""
+
+
+class Installation:
+    """An installation in `home`; `start` it, `stop` it, and in between break it. workers: how many it is to have."""
+
+    def __init__(self, home: Path, *, workers: int, rate: float, seed: int) -> None:
+        self.home = home
+        self.workers = workers
+        self.supervisor = Supervisor()
+        names = ["intake", "erp", *(f"w{n}" for n in range(1, workers + 3))]
+        self.links = {name: Link(name, broker.free_port()) for name in names}
+        self._stack = ExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._shops: asyncio.Task[None] | None = None
+        self._rate, self._seed = rate, seed
+        self.broker: broker.Broker
+        self.settings: Settings
+        self.traffic: Traffic
+        self.watch: Watch
+        self.database = ""
+
+    # -- up and down
+
+    async def start(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.database = self._stack.enter_context(postgres())
+        for link in self.links.values():
+            await link.open()
+        await asyncio.to_thread(self._kafka)
+        port = broker.free_port()
+        shop_secrets = {shop: secrets.token_hex(24) for shop in SHOPS}
+        file = self.home / "secrets.json"
+        file.write_text(json.dumps({shop: [secret] for shop, secret in shop_secrets.items()}))
+        values = {
+            "BROKERS": self.broker.address,
+            "PARTITIONS": str(PARTITIONS),
+            "INTAKE_PORT": str(port),
+            "METRICS_PORT": "0",
+            "SECRETS_FILE": str(file),
+            "KEY": "key-of-the-faults",
+            "LOG_LEVEL": "WARNING",
+        }
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        self.env |= {PREFIX + name: value for name, value in values.items()}
+        await topics.apply(self.broker.address, self.settings)
+        self.traffic = Traffic(f"http://127.0.0.1:{port}", shop_secrets, self._rate, self._seed)
+        await self._reference()
+        self.service("intake", "orderstream", "intake")
+        for number in range(1, self.workers + 1):
+            self.worker(f"w{number}")
+        self.service("erp", "orderstream.consumers.erp", DATABASE=self.database)
+        self.watch = Watch(self.settings)
+        self._tasks = [asyncio.create_task(self.supervisor.run()), asyncio.create_task(self.watch.run())]
+        await self.traffic.open()
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def up() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+                return False
+
+            await self.until(up, "intake is ready")
+        await self.until(lambda: self.members_are(self.workers), "the workers share the partitions")
+        self._shops = asyncio.create_task(self.traffic.run())
+
+    def _kafka(self) -> None:
+        """A broker of our own, started once more with a listener for each link."""
+        given = Settings.load(broker_with="java")
+        self.broker = broker.start(given, self.home / "broker", port=0, fresh=True)
+        self._stack.callback(self.broker.stop)
+        self.broker.kill()
+        file = self.home / "broker" / "server.properties"
+        said = dict(line.split("=", 1) for line in file.read_text().splitlines())
+        for name, link in self.links.items():
+            listener = name.upper()
+            said["listeners"] += f",{listener}://127.0.0.1:{link.upstream}"
+            said["advertised.listeners"] += f",{listener}://127.0.0.1:{link.port}"
+            said["listener.security.protocol.map"] += f",{listener}:PLAINTEXT"
+        said["inter.broker.listener.name"] = "PLAINTEXT"
+        said["num.network.threads"] = "1"
+        file.write_text("".join(f"{name}={value}\n" for name, value in said.items()))
+        self.broker.restart()
+        self.settings = Settings.load(brokers=self.broker.address, partitions=PARTITIONS, topic_prefix="")
+
+    async def _reference(self) -> None:
+        """The catalogue and the pack by the operator's commands; stock, rates, floors and trusts on their topics."""
+        shop = self.traffic.peak(400)
+        write_catalogue(self.home / "catalogue.jsonl", shop)
+        for command in (
+            ("catalogue", "load", str(self.home / "catalogue.jsonl")),
+            ("rules", "publish", str(data_file("rules/standard"))),
+        ):
+            code, said = await self.command(*command)
+            assert code == 0, said
+        producer = AIOKafkaProducer(bootstrap_servers=self.settings.brokers, acks="all")
+        await producer.start()
+        for record in shop.reference:
+            name = "wms.stock" if record["kind"] == "stock" else "reference.updates"
+            key = record.get("pair") or record.get("sku") or record["entity"]
+            await producer.send(topics.name(name, self.settings.topic_prefix), orjson.dumps(record), key.encode())
+        await producer.stop()
+
+    async def stop(self) -> None:
+        if self._shops is not None:
+            self._shops.cancel()
+        if hasattr(self, "traffic"):
+            await self.traffic.close()
+        for link in self.links.values():
+            link.mend()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.supervisor.end_all()
+        for link in self.links.values():
+            await link.close()
+        await asyncio.to_thread(self._stack.close)
+
+    # -- its parts
+
+    def service(self, name: str, module: str, *arguments: str, **values: str) -> Service:
+        """Start a process that is kept up. values: its own settings."""
+        own = {"BROKERS": self.links[name].address, "STATE_DIR": str(self.home / name), **values}
+        env = self.env | {PREFIX + setting: value for setting, value in own.items()}
+        return self.supervisor.add(Service(name, module, arguments, env, self.home / f"{name}.log"))
+
+    def worker(self, name: str, **values: str) -> Service:
+        return self.service(name, "orderstream", "worker", **values)
+
+    def named(self, name: str) -> Service:
+        return self.supervisor.services[name]
+
+    @property
+    def worker_names(self) -> list[str]:
+        return [name for name in self.supervisor.services if name.startswith("w")]
+
+    async def command(self, *arguments: str, seconds: float = 60.0, **values: str) -> tuple[int, str]:
+        """One command of the operator's, to its end: its exit code and what it said."""
+        env = self.env | {"ORDERSTREAM_STATE_DIR": str(self.home / "operator")} | {PREFIX + n: v for n, v in values.items()}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "orderstream", *arguments, env=env,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            said, _ = await asyncio.wait_for(process.communicate(), seconds)
+        except TimeoutError:
+            process.kill()
+            said, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, said.decode(errors="replace")
+
+    # -- what can be seen of it
+
+    async def until(self, condition: Callable[[], Any], what: str, seconds: float = HEAL_S) -> None:
+        """Wait for a condition. Raises NotHealedError."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = condition()
+            if isinstance(answer, Awaitable):
+                answer = await answer
+            if answer:
+                return
+            if time.monotonic() > deadline:
+                raise NotHealedError(f"not within {seconds:.0f} s: {what}")
+            await asyncio.sleep(0.1)
+
+    async def members_are(self, count: int) -> bool:
+        """Whether the workers' group is settled with this many members."""
+        return await self.members() == count
+
+    async def members(self) -> int:
+        """Members of the workers' group; -1 while it is not settled or not to be asked."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.brokers, request_timeout_ms=5000)
+        try:
+            await admin.start()
+            for answer in await admin.describe_consumer_groups([self.settings.group]):
+                for error, _, state, _, _, held, *_ in answer.groups:
+                    return len(held) if error == 0 and state == "Stable" else -1
+        except (KafkaError, OSError):
+            pass
+        finally:
+            await admin.close()
+        return -1
+
+    async def ends(self, names: Iterable[str]) -> dict[TopicPartition, int]:
+        """Where each partition of these topics ends now."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.brokers)
+        await consumer.start()
+        try:
+            return dict(
+                await consumer.end_offsets(
+                    [
+                        TopicPartition(topics.name(name, self.settings.topic_prefix), p)
+                        for name in names
+                        for p in range(PARTITIONS)
+                    ]
+                )
+            )
+        finally:
+            await consumer.stop()
+
+    async def raw_count(self) -> int:
+        """Raw records that the broker has."""
+        return sum((await self.ends(f"orders.raw.{channel}" for channel in CHANNELS)).values())
+
+    def waiting(self, before: float) -> list[str]:
+        """Orders acknowledged before a time (monotonic) that nothing has come out for."""
+        return [order for order, at in self.traffic.since.items() if at < before and order not in self.watch.decided]
+
+    def decided_since(self, since: float) -> bool:
+        """Whether an order that was acknowledged after this time (monotonic) has come out."""
+        return any(at > since and order in self.watch.decided for order, at in self.traffic.since.items())
+
+    async def healed(self) -> None:
+        """Until all that was acknowledged by now has come out, what comes now comes out, and every worker is there."""
+        mark = time.monotonic()
+        await self.until(lambda: self.decided_since(mark), "an order that was acknowledged after the fault is decided")
+        await self.until(lambda: not self.waiting(mark), "all that was acknowledged before is decided")
+        await self.until(lambda: self.members_are(self.workers), f"{self.workers} workers share the partitions")
+
+    async def drained(self) -> None:
+        """Stop the traffic and wait until every hop and the ERP have read all there is."""
+        assert self._shops is not None
+        self._shops.cancel()
+        await self.traffic.settled()
+        quiet = 0
+
+        async def read() -> bool:
+            nonlocal quiet
+            quiet = quiet + 1 if not await self._unread() else 0
+            return quiet >= 3
+
+        await self.until(read, "every hop has read its topics to their ends")
+        await self.until(lambda: not self.waiting(time.monotonic()), "every acknowledged order is decided")
+        await self.until(self._erp_has_all, "the ERP has read its topics to their ends")
+
+    async def _unread(self) -> bool:
+        raw = [f"orders.raw.{channel}" for channel in CHANNELS]
+        reads = [*raw, "wms.stock", "reference.updates", "orders.facts", "orders.dossiers", "orders.outcomes"]
+        ends = await self.ends(reads)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.brokers)
+        await admin.start()
+        try:
+            done = await admin.list_consumer_group_offsets(self.settings.group)
+        finally:
+            await admin.close()
+        return any(end > (done[tp].offset if tp in done else 0) for tp, end in ends.items())
+
+    async def _erp_has_all(self) -> bool:
+        ends = await self.ends(["orders.released", "orders.recalled"])
+        there = {(row[0], row[1]): row[2] for row in await self.sql("SELECT topic, partition, next FROM position")}
+        return all(there.get((tp.topic, tp.partition), 0) >= end for tp, end in ends.items())
+
+    async def sql(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of the ERP's database, read beside it."""
+        async with await psycopg.AsyncConnection.connect(self.database, autocommit=True) as connection:
+            return await (await connection.execute(query)).fetchall()

