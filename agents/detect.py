@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -51,6 +51,10 @@ class DetectState:
     def restore(self, blob: bytes) -> None:
         for position, batch in _logged.decode(blob):
             self._detector.restore(wire.decode_sealed(batch), position)
+
+    def dump(self) -> Iterator[bytes]:
+        for sealed in self._detector.dump():
+            yield wire.encode([(self._detector.position, wire.encode(sealed))])
 
     def idle(self) -> Effects | None:
         self._show()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Normaliser, OrderState, Rejection
 from orderstream.orders import Raw
 from orderstream.replay import ReplayError, updates
+from orderstream.shelf import helpings
 
 
 class Logged(msgspec.Struct, array_like=True):
@@ -85,7 +86,14 @@ class NormaliseState:
 
     def _log(self, changed: dict[str, OrderState]) -> list[bytes]:
         states = ((order, msgspec.Raw(wire.encode(state))) for order, state in changed.items())
-        return [wire.encode((self._normaliser.progress, msgspec.Raw(blob))) for blob in wire.packed(states)]
+        return [self._logged(blob) for blob in wire.packed(states)]
+
+    def _logged(self, states: bytes) -> bytes:
+        return wire.encode((self._normaliser.progress, msgspec.Raw(states)))
+
+    def dump(self) -> Iterator[bytes]:
+        for states in helpings(self._normaliser.states(), 50):
+            yield self._logged(wire.encode([(order, msgspec.Raw(state)) for order, state in states]))
 
     def restore(self, blob: bytes) -> None:
         logged = _logged.decode(blob)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from orderstream.facts import Mail
 from orderstream.metrics import Metrics
 from orderstream.replay import outcome
 from orderstream.route import Public, Router, Standing
+from orderstream.shelf import helpings
 from orderstream.windows import Packs
 
 
@@ -59,11 +60,18 @@ class RouteState:
 
     def restore(self, blob: bytes) -> None:
         logged = _logged.decode(blob)
-        if logged.offset <= self._applied.get(logged.topic, -1):
-            return
-        self._applied[logged.topic] = logged.offset
+        if logged.topic:  # none: of a dump
+            if logged.offset <= self._applied.get(logged.topic, -1):
+                return
+            self._applied[logged.topic] = logged.offset
         for order, standing, sealed in logged.cases:
             self._router.restore(order, standing, sealed, logged.progress)
+
+    def dump(self) -> Iterator[bytes]:
+        for cases in helpings(self._router.logs(), 50):
+            yield wire.encode(Logged("", -1, self._router.progress, cases))
+        for topic, offset in self._applied.items():
+            yield wire.encode(Logged(topic, offset, self._router.progress, []))
 
     def idle(self) -> Effects | None:
         self._show(time.time_ns() // 1_000_000)

@@ -7,12 +7,14 @@ read past its event time + the longest window + lateness + horizon. Never by the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from orderstream import times, wire
 from orderstream.facts import NO_FACT, Answer, Fact, FactBatch, News
 from orderstream.rules.pack import Pack
-from orderstream.shelf import Due, Frozen, Shelf
+from orderstream.shelf import Due, Frozen, Shelf, helpings
 from orderstream.windows import Entity, Entry, Packs
 
 
@@ -67,6 +69,21 @@ class Detector:
                 self._schedule(name, at)
         self._advance(batch.source, batch.progress, idle=batch.idle)
 
+    def dump(self) -> Iterator[wire.Sealed]:
+        """All that is remembered, as batches for `restore`, in any number of helpings. `position` is as it is then."""
+        for source, (progress, idle) in sorted(self._progress.items()):
+            yield wire.Sealed(source, progress, idle, [], [])
+        for told in helpings(self._told(), 200):
+            source, (progress, idle) = next(iter(self._progress.items()))
+            yield wire.Sealed(source, progress, idle, sorted(self._versions), told)
+
+    def _told(self) -> Iterator[tuple[str, int, msgspec.Raw]]:
+        for name, held in self.entities.items():
+            news = held.told() if isinstance(held, Entity) else _read(held)
+            at = min((one.at for one in news if isinstance(one, Fact)), default=NO_FACT)
+            if news:
+                yield name, at, msgspec.Raw(held if isinstance(held, bytes) else wire.encode(news))
+
     def _tell(self, name: str, at: int, news: list[News]) -> tuple[Entity, list[Entry]]:
         """An entity is told something; its entries that are to be answered because of it."""
         entity = self._entity(name)
@@ -93,9 +110,9 @@ class Detector:
         return entity
 
     def _freeze(self, entity: Entity) -> bytes | None:
-        news = entity.told() if entity.scheduled else None
-        if news is None:
+        if not entity.scheduled or not entity.tellable:
             return None
+        news = entity.told()
         self.entries += len(news) - len(entity.entries)
         return wire.encode(news)
 

@@ -9,7 +9,7 @@ Reason: webhooks are repeated, overtake each other, and come after a crash once 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -157,6 +157,11 @@ class Normaliser:
         if order not in self.orders:
             self._due.add(self.progress + MEMORY, order)
         self.orders.lay(order, state)
+
+    def states(self) -> Iterator[tuple[str, bytes]]:
+        """All orders with their states, encoded, in any number of helpings."""
+        for order, state in self.orders.items():
+            yield order, msgspec.msgpack.encode(state) if isinstance(state, OrderState) else _whole(state)
 
     def sweep(self) -> None:
         """Forgets orders whose MEMORY is over by the data's own time, and packs up those that are not asked for."""
@@ -328,8 +333,12 @@ class Normaliser:
 
 def _thaw(order: str, frozen: Frozen) -> OrderState:
     del order
+    return _state.decode(_whole(frozen))
+
+
+def _whole(frozen: Frozen) -> bytes:
     assert isinstance(frozen, bytes)
-    return _state.decode(frozen)
+    return frozen
 
 
 def _short(raw: Raw) -> str:

@@ -8,7 +8,7 @@ lifts it; a person's decision is never undone, only told of. The same input read
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -55,8 +55,8 @@ class Case(msgspec.Struct, array_like=True):
 _case = msgspec.msgpack.Decoder(Case)
 _items = msgspec.msgpack.Decoder(list[OrderItem])
 
-Standing = Literal[0, 1, 2]
-"""What a case's bytes are after a record: items to be added (0), the same of an order that waits for answers (1), all of it (2)."""
+Standing = Literal[0, 1, 2, 3]
+"""What a case's bytes are after a record: items to be added (0) or all of it (2), and one more where it waits for answers."""
 
 _PART, _WHOLE = b"\x00", b"\x02"
 
@@ -108,18 +108,28 @@ class Router:
             return order, 1 if order in self.pending else 0, msgspec.msgpack.encode(items)
         return order, 2, freeze(case)
 
+    def logs(self) -> Iterator[tuple[str, Standing, bytes]]:
+        """All cases, for `restore`, in any number of helpings."""
+        for order, held in self.cases.items():
+            case = held if isinstance(held, Case) else None
+            if case is None and isinstance(held, bytes) and held[:1] == _WHOLE:
+                sealed = held[1:]
+            else:
+                sealed = freeze(case or _thaw(order, held))  # type: ignore[arg-type]
+            yield order, 3 if order in self.pending else 2, sealed
+
     def restore(self, order: str, standing: Standing, sealed: bytes, progress: int) -> None:
         """Puts back what `log` gave, unread. progress: as it was then (ms)."""
         self.progress = max(self.progress, progress)
         if order not in self.cases:
             self._due.add(self.progress + MEMORY, order)
-        if standing == 2:
-            self.cases.lay(order, _WHOLE + sealed)
-            self.pending.pop(order, None)
-            return
-        if standing == 1:
+        if standing & 1:
             self.pending.setdefault(order, progress)
-        if not self.cases.add(order, _PART + sealed):
+        else:
+            self.pending.pop(order, None)
+        if standing & 2:
+            self.cases.lay(order, _WHOLE + sealed)
+        elif not self.cases.add(order, _PART + sealed):
             case = self._case(order)
             for item in _items.decode(sealed):
                 take(case, item)

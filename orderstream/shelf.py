@@ -9,12 +9,15 @@ somebody asks for them, so that a worker is up again before it has understood a 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 from orderstream.times import MINUTE
 
 T = TypeVar("T")
+
+V = TypeVar("V")
 
 Frozen = bytes | list[bytes]
 """A value's bytes: whole, or in parts that are to be taken in one after the other."""
@@ -94,6 +97,13 @@ class Shelf(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         yield from (*self._young, *self._old, *self._cold)
 
+    def items(self) -> Iterator[tuple[str, Frozen | T]]:
+        """Everything that is there from beginning to end, as it is when its turn comes: bytes or object. May change meanwhile."""
+        for key in list(self):
+            value = self._young.get(key) or self._old.get(key) or self._cold.get(key)
+            if value is not None:
+                yield key, value
+
     def cool(self, limit: int) -> None:
         """Turns up to `limit` objects that have not been used for longest into bytes. To be called often, with little."""
         if not self._old:
@@ -132,3 +142,10 @@ class Due:
         while self._minutes and self._minutes[0] * MINUTE <= now:
             out += self._keys.pop(heapq.heappop(self._minutes))
         return out
+
+
+def helpings(items: Iterable[V], number: int) -> Iterator[list[V]]:
+    """The items, so many at a time."""
+    rest = iter(items)
+    while helping := list(islice(rest, number)):
+        yield helping

@@ -89,6 +89,11 @@ def changelog(hop: str, settings: Settings) -> str:
     return f"{settings.group}-{hop}-changelog"
 
 
+def archive(hop: str, settings: Settings) -> str:
+    """The archive of a hop's changelog."""
+    return f"{settings.group}-{hop}-archive"
+
+
 def raw(channel: str, prefix: str | None = None) -> str:
     """The topic of a channel's raw records."""
     return name(f"orders.raw.{channel}", prefix)

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 import cel
+import msgspec
 
 from orderstream import times
 from orderstream.facts import Answer, Fact, Finding, Floor, News, Rate, Stock, Trust, Update
@@ -317,15 +318,22 @@ class Entity:
 
     # -- as bytes ----------------------------------------------------------------------------------------------------
 
-    def told(self) -> list[News] | None:
-        """What it would have to be told to be what it is; None where that is too much, or not all that it remembers."""
+    @property
+    def tellable(self) -> bool:
+        """Whether it is better kept as bytes while nobody asks for it."""
         rare = self.rare
-        if len(self.entries) > TELLABLE or rare.stocks or rare.rates or rare.floors or rare.trusts:
-            return None
-        entries = [*self.entries, *rare.asking.values()]
-        if any(entry.before for entry in entries):
-            return None
-        return [*(entry.fact for entry in entries), *rare.gone.values()]
+        return len(self.entries) <= TELLABLE and not (rare.stocks or rare.rates or rare.floors or rare.trusts)
+
+    def told(self) -> list[News]:
+        """What it would have to be told to be what it is."""
+        rare = self.rare
+        out: list[News] = [*rare.stocks, *rare.rates, *rare.floors, *rare.trusts]
+        for entry in (*self.entries, *rare.asking.values()):
+            fact = entry.fact
+            for n, at in enumerate(entry.before):
+                out.append(msgspec.structs.replace(fact, version=fact.version - len(entry.before) + n, at=at))
+            out.append(fact)
+        return out + list(rare.gone.values())
 
     def remember(self, news: Iterable[News], packs: Packs) -> None:
         """Takes in what has been answered before, into an entity that knows nothing yet. Nothing is judged until somebody asks."""

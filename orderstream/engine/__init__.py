@@ -2,7 +2,7 @@
 
 from orderstream.engine.app import Engine, EngineApp, NotCopartitioned, Tuning, attach, make_app, run
 from orderstream.engine.changelog import Fenced
-from orderstream.engine.hop import Effects, Headers, Hop, Record, Send, State, changelog_topic
+from orderstream.engine.hop import Effects, Headers, Hop, Record, Send, State, archive_topic, changelog_topic
 from orderstream.engine.partitioner import partition_for
 from orderstream.engine.reference import Reference
 from orderstream.engine.topics import TopicsUnfit, check_topics
@@ -24,6 +24,7 @@ __all__ = [
     "Tuning",
     "Watch",
     "attach",
+    "archive_topic",
     "changelog_topic",
     "check_topics",
     "make_app",

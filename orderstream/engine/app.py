@@ -21,8 +21,9 @@ import faust
 from aiokafka import TopicPartition
 from faust.types import TP
 
+from orderstream.engine.archive import Joined, head_of
 from orderstream.engine.changelog import Reader, Reading, claim_headers, new_token
-from orderstream.engine.hop import Hop, Record, State, changelog_topic
+from orderstream.engine.hop import Hop, Record, State, archive_topic, changelog_topic
 from orderstream.engine.lane import Lane, Wires
 from orderstream.engine.partitioner import Partitioner
 from orderstream.engine.recovery import TableManager
@@ -35,6 +36,11 @@ _log = logging.getLogger(__name__)
 
 # Under the session timeout (10 s), so that a slow broker costs a repetition and not our membership.
 _PARK_S = 5.0
+
+
+_PIECES = 8
+"""Pieces of a dump that are written a second, so that a dump is some percent of a worker's time."""
+_PROGRESS_S = 5.0
 
 
 class NotCopartitioned(RuntimeError):  # noqa: N818 - named for what is so
@@ -63,6 +69,36 @@ class Tuning:
     max_poll_interval_s: float = 120.0
     request_timeout_s: float = 30.0
     stop_s: float = 20.0
+
+
+@dataclass(slots=True)
+class _Rebuild:
+    """A partition's way back to its state."""
+
+    lane: Lane
+    state: State
+    token: bytes
+    claim: int
+    changelog: TopicPartition
+    archive: TopicPartition
+    reading: Reading = field(default_factory=Reading)
+    joined: Joined = field(default_factory=Joined)
+    folded: int = 0
+
+
+class _Progress:
+    """Tells every few seconds how much of so many topic-partitions has been read."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._shares: dict[TopicPartition, float] = {}
+        self._told = monotonic()
+
+    def at(self, tp: TopicPartition, share: float) -> None:
+        self._shares[tp] = min(1.0, share)
+        if monotonic() - self._told >= _PROGRESS_S:
+            self._told = monotonic()
+            _log.warning("恢复状态 %.0f%% · restoring states", 100 * sum(self._shares.values()) / self._number)
 
 
 @dataclass(slots=True)
@@ -98,9 +134,9 @@ class Engine:
         wanted: dict[str, int | None] = dict(self.extra_topics)
         wanted.update((reference.topic, None) for reference in self.references)
         wanted.update(dict.fromkeys(self.hops_by_topic, self.partitions))
-        wanted.update(
-            (changelog_topic(self.app.conf.id, hop.name), self.partitions) for hop in self.hops.values() if hop.remembers
-        )
+        remembering = [hop.name for hop in self.hops.values() if hop.remembers]
+        wanted.update((changelog_topic(self.app.conf.id, hop), self.partitions) for hop in remembering)
+        wanted.update((archive_topic(self.app.conf.id, hop), self.partitions) for hop in remembering)
         return wanted
 
     def state(self, hop: str, partition: int) -> State | None:
@@ -192,7 +228,7 @@ class Engine:
             topic = changelog_topic(self.app.conf.id, hop.name)
             sent = await wires.outlet.send(topic, b"", None, key[1], claim_headers(token))
             claims.append((key, hop, topic, token, sent))
-        rebuild: dict[TopicPartition, tuple[Lane, State, bytes, int]] = {}
+        rebuild: list[_Rebuild] = []
         for key, hop, topic, token, sent in claims:
             claim = (await sent).offset
             lane = self._lanes.get(key)
@@ -202,37 +238,89 @@ class Engine:
             if lane is not None:
                 self._drop(key)
             fresh = self._lane(hop, key[1], wires)
-            rebuild[TopicPartition(topic, key[1])] = (fresh, hop.state_factory(key[1]), token, claim)
+            archive = TopicPartition(fresh.archive.topic, key[1])
+            rebuild.append(_Rebuild(fresh, hop.state_factory(key[1]), token, claim, TopicPartition(topic, key[1]), archive))
         if rebuild:
-            await self._fold(rebuild)
-        for fresh, state, token, claim in rebuild.values():
-            fresh.ready(state, token, claim + 1)
-            self._lanes[fresh.hop.name, fresh.partition] = fresh
+            started = monotonic()
+            progress = _Progress(2 * len(rebuild))
+            await self._fold_archives({one.archive: one for one in rebuild}, progress)
+            await self._fold_changelogs({one.changelog: one for one in rebuild}, progress, started)
+        for one in rebuild:
+            one.lane.ready(one.state, one.token, one.claim + 1)
+            self._lanes[one.lane.hop.name, one.lane.partition] = one.lane
 
-    async def _fold(self, rebuild: Mapping[TopicPartition, tuple[Lane, State, bytes, int]]) -> None:
-        started = monotonic()
-        readings = {tp: Reading() for tp in rebuild}
-        left = set(rebuild)
+    async def _fold_archives(self, rebuild: Mapping[TopicPartition, "_Rebuild"], progress: "_Progress") -> None:
+        """Take in what the archives say, as far as it is of one piece."""
         async with self.reader.open(dict.fromkeys(rebuild)) as consumer:
+            ends = await consumer.end_offsets(list(rebuild))
+            starts = await consumer.beginning_offsets(list(rebuild))
+            left = {tp for tp in rebuild if ends[tp] > starts[tp]}
+            if not left:
+                return
+            consumer.pause(*(tp for tp in rebuild if tp not in left))
+            for tp in left:
+                # the last record knows where to begin
+                consumer.seek(tp, ends[tp] - 1)
+            asked = set(left)
+            while asked:
+                for tp, records in (await consumer.getmany(*asked, timeout_ms=1000, max_records=1000)).items():
+                    head = head_of(records[0].headers)
+                    starts[tp] = max(starts[tp], head.base if head is not None else 0)
+                    consumer.seek(tp, starts[tp])
+                    asked.discard(tp)
             while left:
-                # small helpings: 100,000 records alive at once cost the garbage collector more than their decoding
-                for tp, records in (await consumer.getmany(timeout_ms=1000, max_records=1000)).items():
-                    _, state, _, claim = rebuild[tp]
-                    reading, restore = readings[tp], state.restore
+                for tp, records in (await consumer.getmany(timeout_ms=1000, max_records=8)).items():
+                    one = rebuild[tp]
                     for record in records:
-                        if record.offset >= claim:
-                            break
-                        blob = reading.blob(record.value, record.headers)
-                        if blob is not None:
-                            restore(blob)
+                        one.joined.begun_at = one.joined.begun_at or record.timestamp / 1000
+                        for blob in one.joined.blobs(record.value, record.headers):
+                            one.state.restore(blob)
+                            one.folded += 1
                     await asyncio.sleep(0)
                 self.app.consumer.touch()
                 for tp in list(left):
-                    lane, _, _, claim = rebuild[tp]
-                    if await consumer.position(tp) > claim:
+                    position = await consumer.position(tp)
+                    progress.at(tp, (position - starts[tp]) / (ends[tp] - starts[tp]))
+                    if position >= ends[tp]:
                         left.discard(tp)
                         consumer.pause(tp)
-                        self.watch.recovered(lane.hop.name, lane.partition, readings[tp].folded, monotonic() - started)
+
+    async def _fold_changelogs(self, rebuild: Mapping[TopicPartition, "_Rebuild"], progress: "_Progress", started: float) -> None:
+        """Take in what the changelogs say from there on, up to our claims, and put it into the archives."""
+        for one in rebuild.values():
+            joined, archive = one.joined, one.lane.archive
+            one.reading.owner = joined.owner
+            archive.start, archive.base, archive.grown, archive.dumped = joined.end, joined.base, joined.bytes, joined.dumped
+            archive.begun_at = joined.begun_at or archive.begun_at
+        left = set(rebuild)
+        async with self.reader.open({tp: one.joined.end for tp, one in rebuild.items()}) as consumer:
+            begins = {tp: await consumer.position(tp) for tp in rebuild}
+            while left:
+                # small helpings: 100,000 records alive at once cost the garbage collector more than their decoding
+                for tp, records in (await consumer.getmany(timeout_ms=1000, max_records=1000)).items():
+                    one = rebuild[tp]
+                    reading, archive = one.reading, one.lane.archive
+                    for record in records:
+                        if record.offset >= one.claim:
+                            break
+                        blob = reading.blob(record.value, record.headers)
+                        if blob is not None:
+                            one.state.restore(blob)
+                            one.folded += 1
+                        kept = [] if blob is None else [blob]
+                        archive.keep(kept, record.offset, record.offset + 1, reading.owner or b"")
+                        if archive.due:
+                            await archive.flush()
+                    await asyncio.sleep(0)
+                self.app.consumer.touch()
+                for tp in list(left):
+                    one = rebuild[tp]
+                    position = await consumer.position(tp)
+                    progress.at(tp, (position - begins[tp]) / max(1, one.claim - begins[tp]))
+                    if position > one.claim:
+                        left.discard(tp)
+                        consumer.pause(tp)
+                        self.watch.recovered(one.lane.hop.name, one.lane.partition, one.folded, monotonic() - started)
 
     def _held(self, assignment: set[TP]) -> dict[tuple[str, int], Hop]:
         held: dict[tuple[str, int], Hop] = {}
@@ -252,7 +340,9 @@ class Engine:
         self.watch.lost(*key)
 
     def _lane(self, hop: Hop, partition: int, wires: Wires) -> Lane:
-        return Lane(hop, partition, changelog_topic(self.app.conf.id, hop.name), wires, self.tuning.max_in_flight)
+        app = self.app.conf.id
+        changelog, archive = changelog_topic(app, hop.name), archive_topic(app, hop.name)
+        return Lane(hop, partition, changelog, archive, wires, self.tuning.max_in_flight)
 
     def _wires(self) -> Wires:
         consumer, producer = self.app.consumer, self.app.producer
@@ -295,10 +385,20 @@ class Engine:
                             self.watch.lag(topic, lane.partition, records)
                     if all(records == 0 for _, records in backlogs):
                         await lane.idle()
+                await self._archive()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a state
             self.fail(error)
+
+    async def _archive(self) -> None:
+        """A little of what is due in the archives: one state is dumped at a time, some pieces a second."""
+        for lane in list(self._lanes.values()):
+            for _ in range(_PIECES):
+                if not await lane.tend():
+                    break
+            else:
+                break
 
     async def stop(self) -> None:
         for task in self._followers:

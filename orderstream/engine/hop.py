@@ -5,7 +5,7 @@ what must be sent and what must be remembered; the engine makes both durable in 
 repeats work and never contradicts it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,6 +70,13 @@ class State(Protocol):
         """Called at intervals while every topic of this partition is fully consumed."""
         ...
 
+    def dump(self) -> Iterator[bytes]:
+        """All that is remembered, as blobs for `restore` in any number of small helpings, while batches go on between them.
+
+        What changes after it was given is in later blobs; what was there from the beginning to the end is given.
+        """
+        ...
+
 
 @dataclass(slots=True)
 class Hop:
@@ -87,3 +94,8 @@ class Hop:
 def changelog_topic(app_id: str, hop_name: str) -> str:
     """The topic that holds the memory of a hop: one partition a source partition, cleanup.policy=delete, never compact."""
     return f"{app_id}-{hop_name}-changelog"
+
+
+def archive_topic(app_id: str, hop_name: str) -> str:
+    """The topic that holds the same in large records; partitions and policy as the changelog's."""
+    return f"{app_id}-{hop_name}-archive"

@@ -9,11 +9,13 @@ Whatever fails ends the worker, since memory is then ahead of the log; a restart
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol
 
+from orderstream.engine.archive import Archive, Dump
 from orderstream.engine.changelog import Fenced, signed_headers
 from orderstream.engine.hop import Effects, Hop, Record, Send, State
 from orderstream.engine.watch import Watch
@@ -50,6 +52,7 @@ class Wires:
 
 @dataclass(slots=True)
 class _Batch:
+    blobs: list[bytes]
     logs: list[asyncio.Future[Written]]
     inner: list[asyncio.Future[Written]]
     public: list[Send]
@@ -58,6 +61,7 @@ class _Batch:
     before: "_Batch | None"
     published: asyncio.Future[None]
     settled: asyncio.Future[None]
+    pieces: list[list[bytes]] = field(default_factory=list)
 
 
 def _forget_all(futures: Sequence[asyncio.Future[Written]]) -> None:
@@ -69,7 +73,7 @@ def _forget_all(futures: Sequence[asyncio.Future[Written]]) -> None:
 class Lane:
     """One partition of one hop. Not alive until it has its state, and no longer alive once it is parked or closed."""
 
-    def __init__(self, hop: Hop, partition: int, changelog: str, wires: Wires, max_in_flight: int) -> None:
+    def __init__(self, hop: Hop, partition: int, changelog: str, archive: str, wires: Wires, max_in_flight: int) -> None:
         self.hop = hop
         self.partition = partition
         self.changelog = changelog
@@ -84,6 +88,10 @@ class Lane:
         self._last: _Batch | None = None
         self._held: set[TP] = set()
         self._signature: list[tuple[str, bytes]] = []
+        self._dump: Dump | None = None
+        self.archive = Archive(
+            archive, lambda topic, value, headers: wires.outlet.send(topic, value, None, partition, headers)
+        )  # fmt: skip
 
     @property
     def in_flight(self) -> int:
@@ -94,6 +102,7 @@ class Lane:
         self.state, self.token, self.next_offset = state, token, next_offset
         self._signature = signed_headers(token)
         self._held.clear()
+        self._dump = None
         self.alive = True
 
     async def take(self, tp: TP, records: Sequence[Record]) -> bool:
@@ -128,6 +137,55 @@ class Lane:
             if effects is not None:
                 await self._launch(effects, None, started)
 
+    async def tend(self) -> bool:
+        """Write the archive where it is due, and a piece of a dump. Whether there is more of one to write."""
+        if not self.alive or not self.hop.remembers:
+            return False
+        if self.archive.due:
+            self._watch_over(await self.archive.flush())
+        async with self._lock:
+            if not self.alive or self.state is None:
+                return False
+            if self._dump is None:
+                if not self.archive.dump_due:
+                    return False
+                self._dump = Dump(self.state.dump(), self.archive.grown)
+            dump, last = self._dump, self._last
+            piece = dump.piece()
+            if piece and last is not None and not last.published.done():
+                # it may say what only that batch has made so: it goes behind what the changelog says of it
+                last.pieces.append(piece)
+            elif piece:
+                await self._write(piece)
+        if piece:
+            return True
+        if dump.first is None:
+            return False  # all of it still waits for its batches
+        self._dump = None
+        self.archive.base = (await dump.first).offset
+        self.archive.begun_at = time.time()
+        self.archive.grown -= dump.began
+        self.archive.dumped = dump.size
+        return False
+
+    async def _write(self, piece: list[bytes]) -> None:
+        """A piece of the dump into the archive."""
+        sent = await self.archive.piece(piece, self.token)
+        if self._dump is not None:
+            self._dump.first = self._dump.first or sent
+        self._watch_over(sent)
+
+    def _watch_over(self, sent: "asyncio.Future[Written] | None") -> None:
+        """A send that nobody waits for: if it fails, the producer does not work."""
+        if sent is None:
+            return
+
+        def look(done: "asyncio.Future[Written]") -> None:
+            if not done.cancelled() and (error := done.exception()) is not None and self.state is not None:
+                self._wires.fail(error)
+
+        sent.add_done_callback(look)
+
     async def park(self, deadline: float) -> bool:
         """Stop, and wait until all that is under way is acknowledged. False: it was not, so memory is ahead of the log."""
         self.alive = False
@@ -135,7 +193,11 @@ class Lane:
             pass
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
-        return not self._tasks and self.state is not None
+        clean = not self._tasks and self.state is not None
+        if clean and self.hop.remembers:
+            # whoever is next has less to read
+            self._watch_over(await self.archive.flush())
+        return clean
 
     def close(self) -> None:
         """Stop at once: nothing more is sent or acknowledged for what is under way, and the state is dropped."""
@@ -161,7 +223,7 @@ class Lane:
                 public.append(item)
             elif self.state is not None:
                 inner.append(await send(item.topic, item.value, item.key, item.partition, item.headers))
-        batch = _Batch(logs, inner, public, source, started, self._last, loop.create_future(), loop.create_future())
+        batch = _Batch(blobs, logs, inner, public, source, started, self._last, loop.create_future(), loop.create_future())
         if self.state is None:  # closed while we were handing over
             _forget_all([*logs, *inner])
             return
@@ -177,8 +239,15 @@ class Lane:
         try:
             if before is not None:
                 await before.published
-            for future in batch.logs:
+            for future, blob in zip(batch.logs, batch.blobs, strict=True):
+                start = self.next_offset
                 await self._prove(await future)
+                self.archive.keep([blob], start, self.next_offset, self.token)
+            batch.blobs = []
+            if self.archive.due:
+                self._watch_over(await self.archive.flush())
+            for piece in batch.pieces:
+                await self._write(piece)
             send = self._wires.outlet.send
             futures += [await send(item.topic, item.value, item.key, item.partition, item.headers) for item in batch.public]
             batch.published.set_result(None)

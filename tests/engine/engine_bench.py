@@ -81,6 +81,7 @@ class Bench:
         self.prefix = f"e{uuid.uuid4().hex[:8]}."
         self.app = self.prefix + "app"
         self.changelog = f"{self.app}-book-changelog"
+        self.archive = f"{self.app}-book-archive"
         self.workers: list[Worker] = []
         self.partitions = 4
 
@@ -101,7 +102,7 @@ class Bench:
     async def standard(self, without: str = "", **more: object) -> dict:
         """Topics raw -> relay -> mid, extra -> book -> out, `without` one; the config of a worker that does it."""
         names = {name: self.name(name) for name in ("raw", "mid", "extra", "out", "idle")}
-        await self.topics(*(topic for name, topic in names.items() if name != without), self.changelog)
+        await self.topics(*(topic for name, topic in names.items() if name != without), self.changelog, self.archive)
         return self.config(raw=names["raw"], mid=names["mid"], book=[names["mid"], names["extra"]], out=names["out"], **more)
 
     def config(self, **more: object) -> dict:

@@ -103,7 +103,7 @@ async def test_a_worker_that_was_away_too_long_is_not_listened_to(bench: Bench) 
 @pytest.mark.parametrize(("poison", "why"), [("raise", "a bug in the toy"), ("huge", "MessageSizeTooLarge")])
 async def test_what_cannot_be_done_stops_the_worker_and_stays_unacknowledged(bench: Bench, poison: str, why: str) -> None:
     """A state that raises, or a send that the broker refuses: a non-zero exit, and the input is there for the next one."""
-    await bench.topics(bench.name("in"), bench.changelog)
+    await bench.topics(bench.name("in"), bench.changelog, bench.archive)
     await bench.topics(bench.name("out"), **{"max.message.bytes": "50000"})
     worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out"), poll=1))
     await worker.holds(4)
@@ -184,7 +184,7 @@ async def test_a_rebalance_amid_what_is_not_acknowledged_drops_nothing(bench: Be
 
 async def test_bytes_that_are_no_message_reach_the_state(bench: Bench) -> None:
     """A value that Faust cannot decode kills its agent in silence, and the partition stands still. Here it is the state's to judge."""
-    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog, bench.archive)
     worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out")))
     await worker.holds(4)
     strange: list[bytes | None] = [b"\xff\xfe{", b"{", b'"', b"\x00" * 9, None, b'{"__faust": {"ns": "no.such.Record"}}']
@@ -199,7 +199,7 @@ async def test_bytes_that_are_no_message_reach_the_state(bench: Bench) -> None:
 
 async def test_holes_in_the_offsets_do_not_hold_back_the_commit(bench: Bench) -> None:
     """Transaction markers and removed records are offsets that never come: the commit is past them at once."""
-    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog, bench.archive)
     producer = AIOKafkaProducer(bootstrap_servers=bench.brokers, transactional_id=bench.prefix)
     await producer.start()
     for number in range(30):
@@ -218,7 +218,7 @@ async def test_holes_in_the_offsets_do_not_hold_back_the_commit(bench: Bench) ->
 
 async def test_a_hundred_thousand_entries_come_back(bench: Bench) -> None:
     """A new worker folds what the last owner signed, and nothing that a displaced one wrote after it."""
-    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog, bench.archive)
     blobs = [json.dumps([[f"id{400 * r + n}", 400 * r + n] for n in range(400)]) for r in range(250)]
     await bench.send(bench.changelog, [""], partition=2, headers=claim_headers(b"old"))
     await bench.send(bench.changelog, blobs[:100], partition=2, headers=signed_headers(b"old"))
@@ -238,7 +238,7 @@ async def test_a_hundred_thousand_entries_come_back(bench: Bench) -> None:
 
 async def test_a_memory_that_cannot_be_read_stops_the_worker_before_its_first_record(bench: Bench) -> None:
     """Going on with half a memory would number anew; Faust's own recovery logs this and goes on."""
-    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog, bench.archive)
     await bench.send(bench.changelog, ["", "not json"], partition=1, headers=signed_headers(b"old"))
     await bench.send(bench.name("in"), ["a", "b", "c", "d"])
     worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out")))
@@ -250,7 +250,7 @@ async def test_a_memory_that_cannot_be_read_stops_the_worker_before_its_first_re
 
 async def test_a_worker_that_cannot_stop_in_order_still_ends(bench: Bench) -> None:
     """Faust waits for a broker that is gone, whatever cancels it."""
-    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog, bench.archive)
     worker = bench.worker(bench.config(book=[bench.name("in")], out=bench.name("out"), hang=True, stop_s=1.0))
     await worker.holds(4)
     worker.signal(signal.SIGTERM)
@@ -276,7 +276,7 @@ async def test_idle_is_called_when_all_is_read(bench: Bench) -> None:
 
 async def test_a_reference_is_read_before_the_first_record_and_followed(bench: Bench) -> None:
     """Every worker has all of it: a rule pack published an hour ago applies to the first order, one published now soon."""
-    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog)
+    await bench.topics(bench.name("in"), bench.name("out"), bench.changelog, bench.archive)
     await bench.topics(bench.name("packs"), **{"cleanup.policy": "compact"})
     keyed = [await bench.producer.send(bench.name("packs"), b"pack%d" % n, key=b"k%d" % n) for n in range(50)]
     await asyncio.gather(*keyed)

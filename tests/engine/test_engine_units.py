@@ -22,6 +22,7 @@ from orderstream.engine import (
     Record,
     Send,
     Watch,
+    archive_topic,
     attach,
     changelog_topic,
     make_app,
@@ -89,7 +90,7 @@ class World:
             self.opened.append,
             Watch(),
         )
-        lane = Lane(Hop("h", ["in", "other"], lambda _: Plain()), 3, "log", wires, max_in_flight)
+        lane = Lane(Hop("h", ["in", "other"], lambda _: Plain()), 3, "log", "archive", wires, max_in_flight)
         lane.ready(Plain(), b"me", next_offset)
         return lane
 
@@ -490,6 +491,6 @@ def test_an_app_names_the_topics_it_needs(tmp_path: object) -> None:
     app = make_app("a", "127.0.0.1:1", tmp_path, 4)
     attach(app, Hop("h", ["x", "y"], lambda _: Plain()))
     attach(app, Hop("f", ["z"], lambda _: Plain(), remembers=False))
-    assert app.engine.topics() == {"x": 4, "y": 4, "z": 4, changelog_topic("a", "h"): 4}
+    assert app.engine.topics() == {"x": 4, "y": 4, "z": 4, changelog_topic("a", "h"): 4, archive_topic("a", "h"): 4}
     with pytest.raises(ValueError, match="already read by hop h"):
         attach(app, Hop("g", ["x"], lambda _: Plain()))

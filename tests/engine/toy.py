@@ -11,7 +11,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from zlib import crc32
 
 from orderstream.engine import Effects, Hop, Record, Reference, Send, Tuning, Watch, attach, make_app, run
@@ -48,6 +48,10 @@ class Book:
         for name, number in json.loads(blob):
             self.numbers[name] = number
 
+    def dump(self) -> Iterator[bytes]:
+        for one in list(self.numbers.items()):
+            yield json.dumps([one]).encode()
+
     def idle(self) -> Effects | None:
         if self.idled or not self.config.get("idle"):
             return None
@@ -68,6 +72,9 @@ class Relay:
 
     def restore(self, blob: bytes) -> None:
         raise AssertionError("a relay remembers nothing")
+
+    def dump(self) -> Iterator[bytes]:
+        return iter(())
 
     def idle(self) -> Effects | None:
         return None

@@ -70,6 +70,11 @@ class Lane:
             self.state.restore(blob)
         self.read = defaultdict(int, self.committed)
 
+    def dump(self) -> None:
+        """What is remembered is written down anew, where nothing of it still waits to be logged."""
+        if not any(batch.logs for batch in self.batches):
+            self.changelog = list(self.state.dump())
+
     def die(self) -> None:
         self.state = None
         self.batches.clear()
@@ -190,6 +195,8 @@ class World:
                 continue
             # what is not asked for at once becomes bytes, sooner or later
             shelf.HOT = self.random.choice((1, 1, 3, 4096))
+            if self.random.random() < 0.05:
+                self.random.choice(self.lanes).dump()
             if deaths and self.random.random() < 0.08:
                 deaths -= self._kill()
             elif ready and (not busy or self.random.random() < 0.5):
