@@ -134,6 +134,8 @@ class Dump:
         """What the archive had grown to when it began."""
         self.first: Any = None
         """The broker's answer to its first record, to be awaited."""
+        self.waiting = 0
+        """Pieces that are not yet in the archive."""
         self.size = 0
 
     def piece(self) -> list[bytes]:

@@ -155,12 +155,13 @@ class Lane:
             if piece and last is not None and not last.published.done():
                 # it may say what only that batch has made so: it goes behind what the changelog says of it
                 last.pieces.append(piece)
+                dump.waiting += 1
             elif piece:
                 await self._write(piece)
         if piece:
             return True
-        if dump.first is None:
-            return False  # all of it still waits for its batches
+        if dump.first is None or dump.waiting:
+            return False  # some of it still waits for its batches
         self._dump = None
         self.archive.base = (await dump.first).offset
         self.archive.begun_at = time.time()
@@ -248,6 +249,8 @@ class Lane:
                 self._watch_over(await self.archive.flush())
             for piece in batch.pieces:
                 await self._write(piece)
+                if self._dump is not None:
+                    self._dump.waiting -= 1
             send = self._wires.outlet.send
             futures += [await send(item.topic, item.value, item.key, item.partition, item.headers) for item in batch.public]
             batch.published.set_result(None)

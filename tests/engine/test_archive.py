@@ -141,12 +141,15 @@ class World:
         for _ in range(30):
             await asyncio.sleep(0)
 
+    def written(self) -> list[bytes]:
+        return self.changelog[: len(self.changelog) - len(self.unacknowledged)]
+
     def rebuilt(self) -> dict[str, int]:
-        """What a reader makes of the archive from where its last record says, and of the changelog after it."""
+        """What a reader makes of the archive from where its last record says, and of what the broker has of the changelog."""
         heads = self.log.heads()
         blobs, joined = self.log.read(heads[-1].base if heads else 0)
         state = Counter()
-        for blob in [*blobs, *self.changelog[joined.end or 0 :]]:
+        for blob in [*blobs, *self.written()[joined.end or 0 :]]:
             state.restore(blob)
         return state.sums
 
@@ -183,7 +186,7 @@ async def test_a_dump_amid_the_load() -> None:
             await world.lane.tend()
         if step % 5 == 0:
             await world.acknowledge(4)
-            assert world.rebuilt() == _fold(world.changelog)
+            assert world.rebuilt() == _fold(world.written())
         dumps = max(dumps, world.lane.archive.base)
     await world.acknowledge()
     while await world.lane.tend():
@@ -191,8 +194,7 @@ async def test_a_dump_amid_the_load() -> None:
 
     assert world.rebuilt() == world.state.sums
     assert dumps > 0
-    read_again = sum(len(value) for value, _ in world.log.records[world.log.heads()[-1].base :])
-    assert read_again < sum(len(value) for value, _ in world.log.records) / 2
+    assert world.log.heads()[-1].base > len(world.log.records) / 2
 
 
 def _fold(blobs: list[bytes]) -> dict[str, int]:
