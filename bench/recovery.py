@@ -293,6 +293,7 @@ def show(console: Console, filled: Filled, found: Sequence[dict[str, Any]]) -> N
         "ready s",
         "first s",
         "all s",
+        "cpu s",
         "before",
         "after",
         "peak",

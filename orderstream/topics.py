@@ -41,7 +41,9 @@ class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One topic as its file describes it.
 
     schema: a file of schemas/messages, None for the inner topics, whose codec is a module's own (`codec`). example: a file
-    of schemas/examples. partitions "setting": ORDERSTREAM_PARTITIONS. config: the broker's own names and values.
+    of schemas/examples. personal: whether its values may say who somebody is (name, phone, address, e-mail); keys and headers
+    never do, nor does any value elsewhere, and a test reads a whole run of the line to see to it. partitions
+    "setting": ORDERSTREAM_PARTITIONS. config: the broker's own names and values.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     key: str
+    personal: bool
     config: dict[str, str]
     partitions: Literal["setting"] | int = "setting"
     schema: str | None = None

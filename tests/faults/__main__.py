@@ -7,7 +7,6 @@ import logging
 import secrets
 import sys
 import time
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -16,9 +15,8 @@ from orderstream.demo.processes import terminable
 from orderstream.errors import INTERRUPTED
 from tests.faults.campaign import play
 from tests.faults.kinds import KINDS, can_mount
-from tests.faults.ledger import Ledger, counted, plan, table
+from tests.faults.ledger import STATE, Ledger, counted, plan, table
 
-STATE = Path(".cache/faults")
 COLUMNS = ("故障 fault", "轮次 rounds", "订单 orders", "丢失 lost", "重复 twice", "矛盾 contradictions", "最长中断 outage s")
 
 

@@ -32,7 +32,7 @@ from tests.faults.watch import Watch
 from tests.postgres import postgres
 
 PARTITIONS = 6
-HEAL_S = 90.0
+HEAL_S = 120.0
 """How long after the end of a fault everything must be as before."""
 
 
@@ -190,8 +190,8 @@ class Installation:
 
     # -- what can be seen of it
 
-    async def until(self, condition: Callable[[], Any], what: str, seconds: float = HEAL_S) -> None:
-        """Wait for a condition. Raises NotHealedError."""
+    async def until(self, condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = HEAL_S) -> None:
+        """Wait for a condition. Raises NotHealedError, saying what was waited for."""
         deadline = time.monotonic() + seconds
         while True:
             answer = condition()
@@ -200,7 +200,7 @@ class Installation:
             if answer:
                 return
             if time.monotonic() > deadline:
-                raise NotHealedError(f"not within {seconds:.0f} s: {what}")
+                raise NotHealedError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
             await asyncio.sleep(0.1)
 
     async def members_are(self, count: int) -> bool:
@@ -250,11 +250,20 @@ class Installation:
         """Whether an order that was acknowledged after this time (monotonic) has come out."""
         return any(at > since and order in self.watch.decided for order, at in self.traffic.since.items())
 
+    async def decided(self, mark: float) -> None:
+        """Until all that was acknowledged before a time (monotonic) has come out."""
+
+        def lost() -> str:
+            left = self.waiting(mark)
+            return f"a verdict or a reject for each acknowledged order; {len(left)} have none: {', '.join(left[:5])}"
+
+        await self.until(lambda: not self.waiting(mark), lost)
+
     async def healed(self) -> None:
         """Until all that was acknowledged by now has come out, what comes now comes out, and every worker is there."""
         mark = time.monotonic()
         await self.until(lambda: self.decided_since(mark), "an order that was acknowledged after the fault is decided")
-        await self.until(lambda: not self.waiting(mark), "all that was acknowledged before is decided")
+        await self.decided(mark)
         await self.until(lambda: self.members_are(self.workers), f"{self.workers} workers share the partitions")
 
     async def drained(self) -> None:
@@ -270,7 +279,7 @@ class Installation:
             return quiet >= 3
 
         await self.until(read, "every hop has read its topics to their ends")
-        await self.until(lambda: not self.waiting(time.monotonic()), "every acknowledged order is decided")
+        await self.decided(time.monotonic())
         await self.until(self._erp_has_all, "the ERP has read its topics to their ends")
 
     async def _unread(self) -> bool:

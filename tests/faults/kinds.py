@@ -50,7 +50,7 @@ def _pick(system: Installation, dice: random.Random) -> Service:
 async def _ended(system: Installation, *services: Service) -> None:
     """Until what ran here before has ended; the supervisor starts the next."""
     before = [service.process for service in services]
-    await system.until(lambda: all(p is None or p.poll() is not None for p in before), "the processes have ended", 40)
+    await system.until(lambda: all(p is None or p.poll() is not None for p in before), "the processes have ended")
 
 
 # workers
@@ -100,9 +100,9 @@ async def cut_off(system: Installation, dice: random.Random) -> None:
 
 async def _replaced(system: Installation, away: Callable[[], None]) -> None:
     away()
-    await system.until(lambda: system.members_are(system.workers - 1), "the group goes on without the one that is away", 40)
+    await system.until(lambda: system.members_are(system.workers - 1), "the group goes on without the one that is away")
     mark = time.monotonic()
-    await system.until(lambda: system.decided_since(mark), "the others decide", 40)
+    await system.until(lambda: system.decided_since(mark), "the others decide")
 
 
 async def added_and_removed(system: Installation, dice: random.Random) -> None:
@@ -110,7 +110,7 @@ async def added_and_removed(system: Installation, dice: random.Random) -> None:
     more = [f"w{n}" for n in range(system.workers + 1, system.workers + 1 + dice.choice((1, 2)))]
     for name in more:
         system.worker(name)
-    await system.until(lambda: system.members_are(system.workers + len(more)), "the new workers have joined", 40)
+    await system.until(lambda: system.members_are(system.workers + len(more)), "the new workers have joined")
     await asyncio.gather(*(system.supervisor.end(name) for name in more))
 
 
@@ -131,7 +131,7 @@ async def rolled(system: Installation, dice: random.Random) -> None:
         service = system.named(name)
         service.signal(signal.SIGTERM)
         await _ended(system, service)
-        await system.until(lambda: system.members_are(system.workers), "the restarted worker is back", 40)
+        await system.until(lambda: system.members_are(system.workers), "the restarted worker is back")
     code, said = await publishing
     assert code == 0, said
 
@@ -150,7 +150,7 @@ async def intake_killed(system: Installation, dice: random.Random) -> None:
         return link.held > 0 and await system.raw_count() > before
 
     try:
-        await system.until(written, "the broker has a record that intake does not know of", 20)
+        await system.until(written, "the broker has a record that intake does not know of")
         service.signal(signal.SIGKILL)
         await _ended(system, service)
     finally:
@@ -171,7 +171,7 @@ async def erp_killed(system: Installation, dice: random.Random) -> None:
                 )
                 return bool(rows)
 
-            await system.until(inside, "the ERP is between its effect and its commit", 20)
+            await system.until(inside, "the ERP is between its effect and its commit")
             service.signal(signal.SIGKILL)
             await _ended(system, service)
     else:
@@ -196,7 +196,7 @@ async def erp_killed(system: Installation, dice: random.Random) -> None:
     async def again() -> bool:
         return await _applied(system) > applied
 
-    await system.until(again, "the ERP goes on", 40)
+    await system.until(again, "the ERP goes on")
 
 
 async def _applied(system: Installation) -> int:
@@ -246,7 +246,7 @@ async def broker_absent(system: Installation, dice: random.Random) -> None:
         return said >= {service.name for service in services}
 
     try:
-        await system.until(refused, "every process says that there is no broker", 40)
+        await system.until(refused, "every process says that there is no broker")
     finally:
         await asyncio.to_thread(system.broker.restart)
 
@@ -313,9 +313,9 @@ def can_mount() -> bool:
 async def _elsewhere(system: Installation, name: str, place: str) -> None:
     await system.supervisor.end(name)
     system.worker(name, STATE_DIR=place)
-    await system.until(lambda: system.members_are(system.workers), "the worker is there again", 40)
+    await system.until(lambda: system.members_are(system.workers), "the worker is there again")
     mark = time.monotonic()
-    await system.until(lambda: system.decided_since(mark), "orders are decided with it", 40)
+    await system.until(lambda: system.decided_since(mark), "orders are decided with it")
 
 
 async def state_deleted(system: Installation, dice: random.Random) -> None:
@@ -323,7 +323,7 @@ async def state_deleted(system: Installation, dice: random.Random) -> None:
     service = _pick(system, dice)
     shutil.rmtree(system.home / service.name, ignore_errors=True)
     mark = time.monotonic()
-    await system.until(lambda: system.decided_since(mark), "orders are decided without it", 40)
+    await system.until(lambda: system.decided_since(mark), "orders are decided without it")
     service.signal(signal.SIGTERM)
     await _ended(system, service)
 

@@ -15,6 +15,9 @@ import msgspec
 
 from tests.faults.kinds import KINDS
 
+STATE = Path(__file__).parents[2] / ".cache" / "faults"
+"""Where the ledger and the evidence of failed campaigns are kept."""
+
 
 class Round(msgspec.Struct, frozen=True):
     """One fault. orders: acknowledged while it lasted; outage: the longest that an order, or a shop, waited (s); seconds: all of it.
