@@ -13,7 +13,7 @@ import msgspec
 
 from orderstream import topics, wire
 from orderstream.engine import Effects, Record, Send, partition_for
-from orderstream.facts import Dossier, FactBatch
+from orderstream.facts import Dossier, FactBatch, Forget
 from orderstream.identity import Keys
 from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Normaliser, OrderState, Rejection
@@ -21,6 +21,15 @@ from orderstream.orders import Raw
 from orderstream.replay import ReplayError, updates
 
 _states = msgspec.msgpack.Decoder(list[OrderState])
+
+
+class Forgotten(msgspec.Struct):
+    """What a hop needs of a record of orders.forgotten."""
+
+    order_id: str
+
+
+_forgotten = msgspec.json.Decoder(Forgotten)
 
 
 class Names:
@@ -34,6 +43,7 @@ class Names:
         self.outcomes = topics.name("orders.outcomes", prefix)
         self.stock = topics.name("wms.stock", prefix)
         self.updates = topics.name("reference.updates", prefix)
+        self.forgotten = topics.name("orders.forgotten", prefix)
 
     def public(self, topic: str) -> str:
         return topics.name(topic, self.prefix)
@@ -57,12 +67,14 @@ class NormaliseState:
     def process(self, records: Sequence[Record]) -> Effects:
         now = time.time_ns() // 1_000_000
         facts: dict[int, list[Any]] = defaultdict(list)
-        dossiers: dict[int, list[Dossier]] = defaultdict(list)
+        dossiers: dict[int, list[Dossier | Forget]] = defaultdict(list)
         sends: list[Send] = []
         changed: dict[str, OrderState] = {}
         for record in records:
             if record.topic in (self._names.stock, self._names.updates):
                 rejection = self._learn(record, facts)
+            elif record.topic == self._names.forgotten:
+                rejection = self._forget(record, dossiers, changed)
             else:
                 rejection = self._order(record, now, facts, dossiers, changed)
             if rejection is not None:
@@ -92,7 +104,7 @@ class NormaliseState:
         record: Record,
         now: int,
         facts: dict[int, list[Any]],
-        dossiers: dict[int, list[Dossier]],
+        dossiers: dict[int, list[Dossier | Forget]],
         changed: dict[str, OrderState],
     ) -> Rejection | None:
         try:
@@ -112,6 +124,20 @@ class NormaliseState:
         if done.state is not None:
             changed[done.state.order] = done.state
         return done.rejected
+
+    def _forget(
+        self, record: Record, dossiers: dict[int, list[Dossier | Forget]], changed: dict[str, OrderState]
+    ) -> Rejection | None:
+        try:
+            order = _forgotten.decode(record.value or b"").order_id
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _strange(record, "bad-forgotten", str(error))
+        state = self._normaliser.forget(order)
+        if state is not None:
+            changed[order] = state
+        # route is told in any case: it may know what is no more known here
+        dossiers[partition_for(order.encode(), self._partitions)].append(Forget(order))
+        return None
 
     def _raw(self, record: Record) -> Raw:
         return wire.read_raw(record.topic, record.headers, record.value, record.timestamp_ms)

@@ -164,4 +164,10 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
     by: str | None = None
 
 
-OrderItem = Dossier | Answer | Outcome
+class Forget(msgspec.Struct, array_like=True, frozen=True, tag="x", gc=False):
+    """Somebody's wish: what an order says of a person is to go. What has been decided of it stays."""
+
+    order: str
+
+
+OrderItem = Dossier | Answer | Outcome | Forget

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from orderstream.facts import Answer, Dossier, OrderItem, Outcome
+from orderstream.facts import Answer, Dossier, Forget, OrderItem, Outcome
 from orderstream.normalise import MEMORY
 from orderstream.orders import WITHDRAWN
 from orderstream.rules.model import Action, duration
@@ -51,11 +51,15 @@ class Case(msgspec.Struct, array_like=True):
 
 
 class Public(msgspec.Struct):
-    """A record for a public topic, keyed by the order's id."""
+    """A record for a public topic, keyed by the order's id; value None: a tombstone."""
 
     topic: str
     order: str
-    value: dict[str, Any]
+    value: dict[str, Any] | None
+
+
+PERSONAL = ("orders.released", "orders.review", "orders.frozen")
+"""The public topics that carry the order itself."""
 
 
 class Router:
@@ -75,13 +79,16 @@ class Router:
         again: they have been taken in before a crash, and what followed may not have gone out: it is said once more. now: ms.
         """
         touched: dict[str, Case] = {}
+        out: list[Public] = []
         for item in items:
+            if isinstance(item, Forget):
+                out += self._forget(item.order)
+                continue
             case = self.cases.get(item.order)
             if case is None:
                 case = self.cases[item.order] = Case(item.order)
             if self._take(case, item) or again:
                 touched[item.order] = case
-        out: list[Public] = []
         for case in touched.values():
             out += self._decide(case, now, again=again)
         return out
@@ -109,6 +116,13 @@ class Router:
         self._move(case)
         return self._records(case, verdict, pack, now, previous, again=again)
 
+    def _forget(self, order: str) -> list[Public]:
+        """Drops the order's document, and takes it off the topics that carry it. Its verdict and its number stay."""
+        case = self.cases.get(order)
+        if case is not None and case.dossier is not None:
+            case.dossier = msgspec.structs.replace(case.dossier, document=None, units=b"[]", filled=())
+        return [Public(topic, order, None) for topic in PERSONAL]
+
     def sweep(self) -> None:
         """Forgets cases whose MEMORY is over by the data's own time, once a day of it."""
         if self._progress - self._swept < DAY:
@@ -119,7 +133,7 @@ class Router:
             del self.cases[order]
             self.pending.pop(order, None)
 
-    def _take(self, case: Case, item: OrderItem) -> bool:
+    def _take(self, case: Case, item: Dossier | Answer | Outcome) -> bool:
         """Puts an item into its case; False where it says nothing new."""
         if isinstance(item, Dossier):
             self._progress = max(self._progress, item.received_at)

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import msgspec
 
-from orderstream.facts import Answer, Dossier, FactBatch, Outcome
+from orderstream.facts import FactBatch, OrderItem
 from orderstream.orders import CHANNELS, Raw
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ MAX_RECORD = 1_000_000
 
 _encoder = msgspec.msgpack.Encoder()
 _facts = msgspec.msgpack.Decoder(FactBatch)
-_items = msgspec.msgpack.Decoder(list[Dossier | Answer | Outcome])
+_items = msgspec.msgpack.Decoder(list[OrderItem])
 _blobs = msgspec.msgpack.Decoder(list[bytes])
 
 encode = _encoder.encode
