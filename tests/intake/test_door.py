@@ -10,6 +10,7 @@ import time
 import tracemalloc
 
 import httpx
+import pytest
 from live import Shelf, order, request, serving, signed
 
 from orderstream.channels.reading import MAX_BODY
@@ -80,11 +81,11 @@ async def test_a_body_over_the_limit_is_refused_while_it_comes() -> None:
 
 
 async def test_who_listens_only_after_he_has_said_all_hears_the_answer() -> None:
-    """A refused sender that writes three megabytes before it reads is not reset: it would take that for a failure of ours."""
+    """A refused sender that writes thirty megabytes before it reads is not reset: it would take that for a failure of ours."""
 
     def talk(port: int) -> bytes:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as deaf:
-            deaf.sendall(head(Content_Length="3000000") + b"x" * 3_000_000)
+            deaf.sendall(head(Content_Length="30000000") + b"x" * 30_000_000)
             return deaf.recv(100)
 
     async with serving() as live:
@@ -97,7 +98,9 @@ async def test_an_answered_sender_does_not_stay() -> None:
     async with serving(QUICK) as live:
         endless = head(Content_Length="999999999").replace(b"/hooks/api/main", b"/nowhere")
         began = time.monotonic()
-        assert await live.status(endless, *[b"x" * 10_000] * 1_000, pause=0.01) == 404
+        heard = await live.say(endless, *[b"x" * 10_000] * 1_000, pause=0.01)
+        assert heard.startswith(b"HTTP/1.1 404 ")
+        assert heard.count(b"HTTP/1.1") == 1, "its body is not taken for requests"
         _, silent = await asyncio.open_connection("127.0.0.1", live.port)
         silent.write(head(Content_Length="999999999"))
         await live.emptied()
@@ -183,6 +186,8 @@ async def test_past_the_limit_of_requests_the_answer_is_503_with_retry_after() -
         assert [(await one).status_code for one in held] == [200] * 4
         assert (await client.post(live.url, content=body, headers=signed(body))).status_code == 200
         assert len(shelf.kept) == 5
+        assert live.room.idle
+        assert live.room.held == 0, "what is answered is let go, though the connection stays"
 
 
 async def test_held_bodies_are_bounded_and_the_slowest_goes() -> None:
@@ -217,6 +222,18 @@ async def test_trailers_and_chunk_extensions_are_bounded() -> None:
         assert await live.status(chunked + b"1;" + b"e" * 400_000) == 431
         await live.emptied(2)
         assert live.room.held == 0
+
+
+async def test_who_is_refused_in_his_body_is_answered_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The service that was reading it learns that the sender has gone: it has nothing more to say, and nothing to fail at."""
+    async with serving(intake_read_seconds=0.2) as live:
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        writer.write(head(Transfer_Encoding="chunked", **signed(b"")) + b"1\r\nx\r\n0\r\nX: " + b"a" * 100_000)
+        assert (await reader.read()).count(b"HTTP/1.1") == 1
+        await asyncio.sleep(0.5)  # past the time for a body
+        writer.close()
+        await live.emptied()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_pipelined_requests_are_bounded() -> None:
