@@ -11,7 +11,9 @@ a request to answer (its head too slow, too large or none) is `door`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -53,7 +55,7 @@ class Secrets:
     def __init__(self, settings: Settings) -> None:
         self._own = settings.secrets
         self._file = settings.secrets_file
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._table: Mapping[str, tuple[SecretStr, ...]] = {}
         # fails at the start, with the user watching, rather than at the first delivery
         if self._file is not None:
@@ -61,22 +63,35 @@ class Secrets:
 
     def of(self, channel: str, shop: str) -> tuple[bytes, ...]:
         """The secrets of one shop; () for one that is not configured."""
-        if self._file is not None and (stamp := _stamp(self._file)) != self._seen:
-            self._seen = stamp
-            try:
-                self._table = read_secrets(self._file)
-            except BadFile as error:
-                log.warning("secrets file unusable, the last good one stays in force: %s", error.sentence)
+        if self._file is not None and _stamp(self._file) != self._seen:
+            self._read(self._file)
         name = f"{channel}:{shop}"
         return tuple(one.get_secret_value().encode() for one in (*self._own.get(name, ()), *self._table.get(name, ())))
 
+    def again(self) -> None:
+        """Reads the file now and says what came of it: for SIGHUP, by whoever has just changed it."""
+        if self._file is None:
+            log.warning("no secrets file is set: secrets of the environment change with a restart")
+        elif self._read(self._file):
+            log.warning("secrets read again: %d shops", len(self._table))
 
-def _stamp(file: Path) -> tuple[int, int]:
+    def _read(self, file: Path) -> bool:
+        self._seen = _stamp(file)
+        try:
+            self._table = read_secrets(file)
+        except BadFile as error:
+            log.warning("secrets file unusable, the last good one stays in force: %s", error.sentence)
+            return False
+        return True
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    """Differs when the file does; the inode, because two files of one size may be renamed into place within a clock's tick."""
     try:
         status = file.stat()
     except OSError:
-        return (0, 0)
-    return (status.st_mtime_ns, status.st_size)
+        return (0, 0, 0)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | None = None) -> FastAPI:
@@ -88,6 +103,9 @@ def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | Non
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await sink.start()
+        with contextlib.suppress(RuntimeError, ValueError):
+            # only the main thread's loop has signals: a test's has none, and needs none
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, secrets.again)
         yield
         await sink.stop()
 
