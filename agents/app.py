@@ -107,7 +107,7 @@ def build(settings: Settings, brokers: str, metrics: Metrics, datadir: Path) -> 
     raw = [topics.raw(channel, prefix) for channel in CHANNELS]
     normaliser = normalise.factory(partitions, names, Books(known.catalogue, known.book.at), keys, settings.currency, metrics)
     hops = [
-        Hop("normalise", [*raw, names.stock, names.updates], normaliser),
+        Hop("normalise", [*raw, names.stock, names.updates, names.forgotten], normaliser),
         Hop("detect", [names.facts], detect.factory(partitions, names, known.book.pack, settings.timezone, metrics)),
         Hop("route", [names.dossiers, names.outcomes], route.factory(names, known.book.pack, metrics)),
     ]

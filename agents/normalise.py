@@ -12,7 +12,7 @@ import msgspec
 
 from orderstream import topics, wire
 from orderstream.engine import Effects, Record, Send, partition_for
-from orderstream.facts import News, OrderItem, batch
+from orderstream.facts import Forget, News, OrderItem, batch
 from orderstream.identity import Keys
 from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Normaliser, OrderState, Rejection
@@ -31,6 +31,15 @@ class Logged(msgspec.Struct, array_like=True):
 _logged = msgspec.msgpack.Decoder(Logged)
 
 
+class Forgotten(msgspec.Struct):
+    """What a hop needs of a record of orders.forgotten."""
+
+    order_id: str
+
+
+_forgotten = msgspec.json.Decoder(Forgotten)
+
+
 class Names:
     """The names on the broker of the topics that the hops write and read. prefix: the installation's."""
 
@@ -42,6 +51,7 @@ class Names:
         self.outcomes = topics.name("orders.outcomes", prefix)
         self.stock = topics.name("wms.stock", prefix)
         self.updates = topics.name("reference.updates", prefix)
+        self.forgotten = topics.name("orders.forgotten", prefix)
 
     def public(self, topic: str) -> str:
         return topics.name(topic, self.prefix)
@@ -71,6 +81,8 @@ class NormaliseState:
         for record in records:
             if record.topic in (self._names.stock, self._names.updates):
                 rejection = self._learn(record, facts)
+            elif record.topic == self._names.forgotten:
+                rejection = self._forget(record, dossiers, changed)
             else:
                 rejection = self._order(record, now, facts, dossiers, changed)
             if rejection is not None:
@@ -132,6 +144,20 @@ class NormaliseState:
         if done.state is not None:
             changed[done.state.order] = done.state
         return done.rejected
+
+    def _forget(
+        self, record: Record, dossiers: dict[int, dict[str, list[OrderItem]]], changed: dict[str, OrderState]
+    ) -> Rejection | None:
+        try:
+            order = _forgotten.decode(record.value or b"").order_id
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _strange(record, "bad-forgotten", str(error))
+        state = self._normaliser.forget(order)
+        if state is not None:
+            changed[order] = state
+        # route is told in any case: it may know what is no more known here
+        dossiers[partition_for(order.encode(), self._partitions)].setdefault(order, []).append(Forget(order))
+        return None
 
     def _raw(self, record: Record) -> Raw:
         return wire.read_raw(record.topic, record.headers, record.value, record.timestamp_ms)

@@ -90,11 +90,13 @@ class RouteState:
     def _sends(self, public: Public, *, again: bool) -> list[Send]:
         if not again:
             self._count(public)
-        value = msgspec.json.encode(public.value)
+        value = None if public.value is None else msgspec.json.encode(public.value)
         return [Send(self._names.public(public.topic), value, public.order.encode(), public=True)]
 
     def _count(self, public: Public) -> None:
         metrics, value = self._metrics, public.value
+        if value is None:
+            return
         if public.topic == "orders.actions":
             metrics.actions.labels(value["action"]).inc()
         elif public.topic == "orders.recalled":

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, UserError
+from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, RunFailed, UserError
 
 if TYPE_CHECKING:
     from orderstream.rejected import Wanted
@@ -363,6 +363,63 @@ def rejected_replay(
     if wait and plan.orders and not dry_run:
         for sentence in show.outcome(rejected.outcome(settings, brokers, plan.orders, wait)):
             typer.echo(sentence)
+
+
+@app.command("forget")
+def forget_person(
+    buyer: Annotated[str | None, typer.Option(help="渠道给的买家编号 · the buyer as the channel names them")] = None,
+    phone: Annotated[str | None, typer.Option(help="电话（买家或收件人） · of the buyer or the receiver")] = None,
+    email: Annotated[str | None, typer.Option(help="邮箱 · e-mail")] = None,
+    order: Annotated[list[str] | None, typer.Option(help="订单号，可多个 · order ids")] = None,
+    channel: Channel = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="等待工作进程的秒数 · wait for the workers")] = 60,
+    *,
+    open_too: Annotated[bool, typer.Option("--open-too", help="未了结的订单也抹去 · orders under way too")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="只说会怎样 · only say what would be")] = False,
+) -> None:
+    """抹去一个人的信息，并说明还剩什么、到何时；值写 - 则从标准输入读 · Erases a person; tells what remains, and until when."""
+    if not any((buyer, phone, email, order)):
+        raise typer.BadParameter(
+            "须给出 --buyer、--phone、--email 或 --order · one of --buyer, --phone, --email, --order is needed"
+        )
+    from orderstream import forget, times  # noqa: PLC0415
+
+    settings = _settings()
+    brokers = _broker(settings)
+    person = forget.Person(_typed(buyer), channel, _typed(phone), _typed(email), tuple(order or ()))
+    found = forget.find(settings, brokers, person)
+    if open_too:
+        found = forget.Found(sorted({*found.closed, *found.open}), {}, found.marks)
+    if not found.closed and not found.open:
+        typer.echo("主题里没有此人的订单 · no topic holds an order of theirs")
+    for one, verdict in found.open.items():
+        typer.echo(f"未了结，保留 · under way, kept\t{one}\t{verdict}")
+    for one in found.closed:
+        typer.echo(f"{'将抹去 · would be forgotten' if dry_run else '抹去 · forgotten'}\t{one}")
+    in_time = dry_run or not found.closed or forget.erase(settings, brokers, found.closed, wait)
+    rows: list[tuple[str, ...]] = [
+        (r.topic, str(r.records), times.text(r.gone_by)[:10]) for r in forget.remains(settings, brokers, found)
+    ]
+    if rows:
+        _table("还剩 · what remains", ["主题 topic", "记录 records", "最迟消失 gone by"], rows)
+    typer.echo(
+        "released、review、frozen 由墓碑清除，通常两天内；窗口里只有带密钥的哈希，190 天内到期"
+        " · tombstones clear released, review and frozen, mostly within two days; windows hold keyed hashes alone, for 190 days at most"
+    )
+    if not in_time:
+        raise RunFailed(
+            "已登记，工作进程还没做完；启动它们即可 · it is on record, the workers are not through: have them running"
+        )
+    if found.open:
+        raise RunFailed(
+            f"{len(found.open)} 个订单未了结，已保留：了结后再来一次，或 --open-too"
+            f" · {len(found.open)} orders are under way and kept: come again when they are done, or --open-too"
+        )
+
+
+def _typed(value: str | None) -> str | None:
+    """An option's value; "-": a line of standard input, which no shell's history and no list of processes shows."""
+    return sys.stdin.readline().strip() if value == "-" else value
 
 
 def _wanted(

@@ -189,7 +189,13 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
     by: str | None = None
 
 
-OrderItem = Dossier | Answers | Outcome
+class Forget(msgspec.Struct, array_like=True, frozen=True, tag="x", gc=False):
+    """Somebody's wish: what an order says of a person is to go. What has been decided of it stays."""
+
+    order: str
+
+
+OrderItem = Dossier | Answers | Outcome | Forget
 """What can come to an order."""
 
 Mail = tuple[str, list[OrderItem]]

@@ -40,8 +40,8 @@ BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Records. One at low load, hundreds on a backlog: the width of the batch is how the line answers to load."""
 
 
-UNADDRESSED = ("stock", "updates", "outcomes")
-"""What stands for the channel where a reference record or an outcome is rejected: the end of its topic's name."""
+UNADDRESSED = ("stock", "updates", "outcomes", "forgotten")
+"""What stands for the channel where a reference record, an outcome or an erasure is rejected: the end of its topic's name."""
 
 BODY_BUCKETS = (1_000, 10_000, 100_000, 1_000_000)
 """Bytes. An order has one to ten thousand; intake takes up to a million."""
@@ -177,7 +177,7 @@ class Metrics:
         self.disabled_rules: Gauge = Gauge("orderstream_disabled_rules", "停用的规则数 / rules disabled", registry=r)
 
         # -- the example consumers -------------------------------------------------------------------------------------
-        # consumer: erp, wms. effect: released, recalled, intercept, cancelled, lock, unlock, stock, repeat, old.
+        # consumer: erp, wms. effect: released, recalled, intercept, cancelled, lock, unlock, stock, repeat, old, forgotten.
         self.applied: Counter = Counter(
             "orderstream_consumer_records_total",
             "消费端应用的记录 / records by what a consumer did with them",

@@ -151,6 +151,17 @@ class Normaliser:
             return self._refund(parsed, position, now)
         return self._order(raw, parsed, position, now)
 
+    def forget(self, order: str) -> OrderState | None:
+        """Drops what an order's records say of anybody; None where there is nothing. Its facts and what was decided stay.
+
+        What the channel sends of it afterwards is read as ever.
+        """
+        state = self.orders.get(order)
+        if state is None or state.current is None:
+            return None
+        state.current = state.window = None
+        return state
+
     def restore(self, order: str, state: bytes, progress: int) -> None:
         """Puts back what `process` had left of an order, encoded. progress: as it was then (ms)."""
         self.progress = max(self.progress, progress)
@@ -199,7 +210,8 @@ class Normaliser:
         last = state.revisions[-1] is revision
         self._keep_window(state, reading, kept, revision, last=last)
         if not last:
-            return self._settle(state, now)
+            # an older revision of an order that is forgotten: what is in force cannot be read any more
+            return self._settle(state, now) if state.current is not None else Normalised(state=state)
         state.current = kept
         return self._settle(state, now, None if state.refunds else reading)
 
@@ -297,6 +309,9 @@ class Normaliser:
         if reading.order.status in WITHDRAWN:
             # what an entity no longer keeps can't be taken from it: its windows are judged as they were
             return state.ground, {key: told for key, told in state.facts.items() if not reading.kept(key)}, {}
+        if not reading.movable and state.window is None and state.version:
+            # what was in time is forgotten: the windows stay as it left them
+            return state.ground, {**state.facts}, {}
         if not reading.movable and state.window is not None:
             in_time = self._reading(state, state.window)
             reading = reading if in_time.order.status in WITHDRAWN else in_time

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from orderstream.facts import Answer, Answers, Dossier, Mail, OrderItem, Outcome
+from orderstream.facts import Answer, Answers, Dossier, Forget, Mail, OrderItem, Outcome
 from orderstream.normalise import MEMORY
 from orderstream.orders import WITHDRAWN
 from orderstream.rules.model import Action, duration
@@ -62,11 +62,15 @@ _PART, _WHOLE = b"\x00", b"\x02"
 
 
 class Public(msgspec.Struct):
-    """A record for a public topic, keyed by the order's id."""
+    """A record for a public topic, keyed by the order's id; value None: a tombstone."""
 
     topic: str
     order: str
-    value: dict[str, Any]
+    value: dict[str, Any] | None
+
+
+PERSONAL = ("orders.released", "orders.review", "orders.frozen")
+"""The public topics that carry the order itself."""
 
 
 class Router:
@@ -87,14 +91,16 @@ class Router:
         again: they have been taken in before a crash, and what followed may not have gone out: it is said once more. now: ms.
         """
         touched: dict[str, Case] = {}
+        out: list[Public] = []
         for order, items in mail:
             case = self._case(order)
             for item in items:
                 if isinstance(item, Dossier):
                     self.progress = max(self.progress, item.received_at)
+                elif isinstance(item, Forget):
+                    out += [Public(topic, order, None) for topic in PERSONAL]
                 if take(case, item) or again:
                     touched[order] = case
-        out: list[Public] = []
         for case in touched.values():
             out += self._decide(case, now, again=again)
         self.cases.cool(2 * len(mail))
@@ -340,6 +346,11 @@ def take(case: Case, item: OrderItem) -> bool:
     if isinstance(item, Answers):
         heard = [_hear(case, entity, answer) for entity, answer in item.by.items()]
         return any(heard)
+    if isinstance(item, Forget):
+        # its verdict and its number stay
+        if case.dossier is not None:
+            case.dossier = msgspec.structs.replace(case.dossier, document=None, units=b"[]", filled=())
+        return False
     if item.outcome == "shipped":
         if case.shipped_at is not None and case.shipped_at <= item.at:
             return False

@@ -95,6 +95,11 @@ class Erp(Store):
         )
         return "recalled"
 
+    def forget(self, order_id: str) -> str:
+        """The record goes; the number stays, so that an old verdict is still known to be old."""
+        self.db.execute("UPDATE orders SET record = NULL WHERE order_id = ?", (order_id,))
+        return "forgotten"
+
     def ship(self, order_id: str, at: int) -> bool:
         """Hand an accepted order to the carrier; False for one that is not (or no longer) accepted. at: ms UTC."""
         with self.transaction():

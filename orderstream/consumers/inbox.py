@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -26,6 +26,12 @@ from orderstream.errors import INTERRUPTED, NoBroker, NoDatabase, PortTaken, Use
 from orderstream.kafka import calm
 from orderstream.metrics import Metrics, serve
 from orderstream.settings import Settings
+
+
+class Tombstone(NamedTuple):
+    """A record without a value: what the order's own records said is to be forgotten."""
+
+    order_id: str
 
 
 class Store:
@@ -65,8 +71,8 @@ class Store:
         row = self.db.execute("SELECT next FROM position WHERE topic = ? AND partition = ?", (topic, partition)).fetchone()
         return int(row[0]) if row else 0
 
-    def take(self, topic: str, partition: int, records: Sequence[tuple[int, bytes]]) -> list[str]:
-        """Apply (offset, value) records of one partition in one transaction; what was done with each, for metrics.
+    def take(self, topic: str, partition: int, records: Sequence[tuple[int, bytes | Tombstone]]) -> list[str]:
+        """Apply (offset, value or Tombstone) records of one partition in one transaction; what was done with each, for metrics.
 
         Records before the position were applied already and change nothing.
         """
@@ -78,7 +84,7 @@ class Store:
                     done.append("repeat")
                     continue
                 try:
-                    done.append(self.apply(topic, value))
+                    done.append(self.forget(value.order_id) if isinstance(value, Tombstone) else self.apply(topic, value))
                 except ValueError as error:
                     raise ValueError(f"{topic}[{partition}]@{offset} is not of its schema: {error}") from error
                 following = offset + 1
@@ -92,6 +98,11 @@ class Store:
         """The effect of one record (topic without the installation's prefix), in the open transaction. Returns its name."""
         raise NotImplementedError
 
+    def forget(self, order_id: str) -> str:
+        """Drop what an order's records said of a person, in the open transaction; what was done with it stays."""
+        del order_id
+        return "forgotten"
+
 
 def _sqlite(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +111,8 @@ def _sqlite(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode=WAL")
     # a power cut must not undo what Kafka was told is done
     db.execute("PRAGMA synchronous=FULL")
+    # what is forgotten is overwritten, not only no longer pointed at
+    db.execute("PRAGMA secure_delete=ON")
     return db
 
 
@@ -194,7 +207,7 @@ async def consume(
                 print(f"{name} 就绪 · ready", flush=True)  # noqa: T201  whoever started us waits for this line
             for partition, records in batches.items():
                 plain = partition.topic.removeprefix(prefix)
-                for effect in store.take(plain, partition.partition, [(r.offset, r.value) for r in records]):
+                for effect in store.take(plain, partition.partition, [(r.offset, _said(r)) for r in records]):
                     metrics.applied.labels(name, effect).inc()
                 end = consumer.highwater(partition) or 0
                 metrics.lag.labels(plain, partition.partition).set(max(0, end - records[-1].offset - 1))
@@ -204,6 +217,10 @@ async def consume(
                     await consumer.commit()
             if between is not None:
                 await between()
+
+
+def _said(record: Any) -> bytes | Tombstone:
+    return Tombstone((record.key or b"").decode()) if record.value is None else record.value
 
 
 async def begin(client: Any, settings: Settings) -> None:

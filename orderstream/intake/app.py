@@ -4,13 +4,16 @@ Law: every answer says as little as it can. Who is not proved learns 401 and not
 stable code. No body, name or address is logged, in no case. Reason: this door faces the internet, and logs outlive orders.
 
 What a sender sees: 200 in Kafka (or a ping) · 400 no delivery · 401 not proved · 404 no such channel or shop · 408 too slow ·
-413 over 1 MB · 503 with Retry-After: not now, send again.
+411 no length · 413 over 1 MB · 415 compressed · 503 with Retry-After: not now, send again. What is refused before there is
+a request to answer (its head too slow, too large or none) is `door`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -25,7 +28,7 @@ from starlette.requests import ClientDisconnect
 from orderstream.channels import Channel, Refused, registry
 from orderstream.channels.reading import MAX_BODY
 from orderstream.errors import BadFile
-from orderstream.intake import metrics
+from orderstream.intake import answers, metrics
 from orderstream.intake.envelope import MAX_HEADER
 from orderstream.intake.sink import Busy, Unavailable
 from orderstream.orders import Raw
@@ -33,7 +36,8 @@ from orderstream.settings import Settings, read_secrets
 
 log = logging.getLogger("orderstream.intake")
 
-RETRY_SECONDS = 2
+READY_SECONDS = 1.0
+"""How long an answer to /readyz holds: each costs Kafka a connection, and anybody may ask."""
 
 
 class Target(Protocol):
@@ -51,7 +55,7 @@ class Secrets:
     def __init__(self, settings: Settings) -> None:
         self._own = settings.secrets
         self._file = settings.secrets_file
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._table: Mapping[str, tuple[SecretStr, ...]] = {}
         # fails at the start, with the user watching, rather than at the first delivery
         if self._file is not None:
@@ -59,22 +63,35 @@ class Secrets:
 
     def of(self, channel: str, shop: str) -> tuple[bytes, ...]:
         """The secrets of one shop; () for one that is not configured."""
-        if self._file is not None and (stamp := _stamp(self._file)) != self._seen:
-            self._seen = stamp
-            try:
-                self._table = read_secrets(self._file)
-            except BadFile as error:
-                log.warning("secrets file unusable, the last good one stays in force: %s", error.sentence)
+        if self._file is not None and _stamp(self._file) != self._seen:
+            self._read(self._file)
         name = f"{channel}:{shop}"
         return tuple(one.get_secret_value().encode() for one in (*self._own.get(name, ()), *self._table.get(name, ())))
 
+    def again(self) -> None:
+        """Reads the file now and says what came of it: for SIGHUP, by whoever has just changed it."""
+        if self._file is None:
+            log.warning("no secrets file is set: secrets of the environment change with a restart")
+        elif self._read(self._file):
+            log.warning("secrets read again: %d shops", len(self._table))
 
-def _stamp(file: Path) -> tuple[int, int]:
+    def _read(self, file: Path) -> bool:
+        self._seen = _stamp(file)
+        try:
+            self._table = read_secrets(file)
+        except BadFile as error:
+            log.warning("secrets file unusable, the last good one stays in force: %s", error.sentence)
+            return False
+        return True
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    """Differs when the file does; the inode, because two files of one size may be renamed into place within a clock's tick."""
     try:
         status = file.stat()
     except OSError:
-        return (0, 0)
-    return (status.st_mtime_ns, status.st_size)
+        return (0, 0, 0)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | None = None) -> FastAPI:
@@ -86,6 +103,9 @@ def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | Non
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await sink.start()
+        with contextlib.suppress(RuntimeError, ValueError):
+            # only the main thread's loop has signals: a test's has none, and needs none
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, secrets.again)
         yield
         await sink.stop()
 
@@ -97,6 +117,9 @@ def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | Non
         known = secrets.of(channel_id, shop) if channel is not None else ()
         if channel is None or not known:
             return _answer("-", "-", "unknown", 404)
+        unfit = _unfit(request)
+        if unfit is not None:
+            return _answer(channel_id, shop, "too-large" if unfit == 413 else "bad", unfit, close=True)
         try:
             async with asyncio.timeout(settings.intake_read_seconds):
                 body = await _body(request)
@@ -128,9 +151,15 @@ def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | Non
     async def healthz() -> Response:
         return Response("ok\n", media_type="text/plain")
 
+    asked: asyncio.Task[bool] | None = None
+    asked_at = 0.0
+
     @app.get("/readyz")
     async def readyz() -> Response:
-        ready = await sink.ready()
+        nonlocal asked, asked_at
+        if asked is None or (asked.done() and time.monotonic() - asked_at > READY_SECONDS):
+            asked, asked_at = asyncio.ensure_future(sink.ready()), time.monotonic()
+        ready = await asyncio.shield(asked)
         return Response("ready\n" if ready else "no kafka\n", 200 if ready else 503, media_type="text/plain")
 
     @app.get("/metrics")
@@ -140,11 +169,24 @@ def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | Non
     return app
 
 
+def _unfit(request: Request) -> int | None:
+    """The status for a delivery whose headers say that its body is not to be read; None where it is.
+
+    Nothing is unpacked here: no platform compresses, the signature is over the bytes as sent, and a kilobyte may hold a gigabyte.
+    """
+    headers = request.headers
+    declared = headers.get("content-length")
+    if declared is None and "transfer-encoding" not in headers:
+        return 411
+    if headers.get("content-encoding", "identity").strip().lower() not in {"identity", ""}:
+        return 415
+    if declared is not None and declared.isdecimal() and (len(declared) > 12 or int(declared) > MAX_BODY):
+        return 413
+    return None
+
+
 async def _body(request: Request) -> bytes | None:
-    """The whole body; None as soon as it is known to be over the limit, whatever its Content-Length says."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 12 or int(declared) > MAX_BODY):
-        return None
+    """The whole body; None as soon as it is over the limit, whatever its Content-Length says."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -155,15 +197,12 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(parts)
 
 
-_SAID = {200: "ok", 400: "bad request", 401: "unauthorized", 404: "not found", 408: "timeout", 413: "too large", 503: "try again"}
-
-
 def _answer(channel: str, shop: str, outcome: str, status: int, *, close: bool = False) -> Response:
     metrics.REQUESTS.labels(channel, shop, outcome).inc()
     headers = {}
     if status == 503:
-        headers["Retry-After"] = str(RETRY_SECONDS)
+        headers["Retry-After"] = str(answers.RETRY_SECONDS)
     if close:
         # the rest of the body is still on the wire: no next request can be read from this connection
         headers["Connection"] = "close"
-    return Response(_SAID.get(status, "refused") + "\n", status, headers, media_type="text/plain")
+    return Response(answers.text(status), status, headers, media_type="text/plain")

@@ -7,6 +7,7 @@ secrets are one sentence at the start. SIGTERM stops accepting, finishes what is
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -17,17 +18,21 @@ from orderstream import topics
 from orderstream.broker import port_taken, require
 from orderstream.errors import PortTaken
 from orderstream.intake.app import create_app
+from orderstream.intake.door import Limits, Room
 from orderstream.intake.sink import Sink
 from orderstream.settings import Settings
 
 GRACE_SECONDS = 10
+SPARE_FILES = 200
+"""Descriptors that are not senders': Kafka's connections, secrets files, and who has just been accepted to be sent away."""
 
 
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises UserError before it serves."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for noisy in ("uvicorn.error", "uvicorn.access", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # it warns once for each request that is none, and anybody may send these
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     # sixty lines a second while Kafka is away, and a full pipe behind them would stop us; the sink says it in two
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with _listen(settings.intake_host, settings.intake_port) as listener:
@@ -35,25 +40,35 @@ def run(settings: Settings) -> None:
         topics.now(topics.check(broker.address, settings))
         app = create_app(settings, Sink(broker.address, settings))
         host, port = listener.getsockname()[:2]
+        room = Room(Limits(connections=_connections(), requests=settings.intake_in_flight * 2))
         config = uvicorn.Config(
             app,
             loop="auto",
-            http="httptools",
+            http=room.protocol(),
             ws="none",
+            proxy_headers=False,
             access_log=False,
             log_config=None,
             server_header=False,
             date_header=False,
             timeout_keep_alive=20,
             timeout_graceful_shutdown=GRACE_SECONDS,
-            # a request that waits for Kafka holds a body of up to 1 MB
-            limit_concurrency=settings.intake_in_flight * 2,
             backlog=2048,
         )
         print(f"接收服务 http://{host}:{port}/hooks/… → Kafka {broker.address} · intake is up", flush=True)  # noqa: T201
         # uvicorn raises the signal again when it is done: then it is to end us quietly
         signal.signal(signal.SIGTERM, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _connections() -> int:
+    """How many connections there may be: with what else needs a descriptor, as many as the system lets us have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = Limits().connections + SPARE_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(16, min(Limits().connections, soft - SPARE_FILES))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -30,6 +31,8 @@ log = logging.getLogger("orderstream.intake")
 REQUEST_MS = 3000
 """How long one produce request may take before it is tried on a new connection."""
 STOP_SECONDS = 8.0
+MAX_WAITING = 64 * 1_048_576
+"""Bytes that may wait for Kafka: a thousand bodies of the largest size would be a gigabyte."""
 
 
 class Busy(Exception):  # noqa: N818  states, not errors of ours
@@ -49,6 +52,7 @@ class Sink:
         self._client = access.client(settings)
         self._producer: AIOKafkaProducer | None = None
         self._in_flight = 0
+        self._bytes = 0
         self._mending: asyncio.Task[None] | None = None
         self._away = False
 
@@ -77,12 +81,12 @@ class Sink:
         producer = self._producer
         if producer is None:
             raise Unavailable
-        if self._in_flight >= self._settings.intake_in_flight:
+        if self._in_flight >= self._settings.intake_in_flight or self._bytes + len(raw.body) > MAX_WAITING:
             raise Busy
         began = time.perf_counter()
-        self._count(1)
+        self._count(1, len(raw.body))
         sending = asyncio.ensure_future(self._send(producer, channel, raw))
-        sending.add_done_callback(self._settled)
+        sending.add_done_callback(partial(self._settled, len(raw.body)))
         try:
             # shielded: a record that is under way is not taken back, it is only no longer waited for
             async with asyncio.timeout(self._settings.intake_ack_seconds):
@@ -113,13 +117,14 @@ class Sink:
             self._away = away
             log.warning("Kafka does not acknowledge: deliveries get 503" if away else "Kafka acknowledges again")
 
-    def _settled(self, sending: asyncio.Future[None]) -> None:
-        self._count(-1)
+    def _settled(self, size: int, sending: asyncio.Future[None]) -> None:
+        self._count(-1, -size)
         if not sending.cancelled():
             sending.exception()  # looked at: nobody may be waiting any more
 
-    def _count(self, change: int) -> None:
+    def _count(self, change: int, size: int) -> None:
         self._in_flight += change
+        self._bytes += size
         metrics.IN_FLIGHT.set(self._in_flight)
 
     def _mend(self, broken: AIOKafkaProducer, error: KafkaError) -> None:

@@ -91,7 +91,8 @@ def test_where_only_the_time_of_receipt_tells_revisions_apart_it_stays() -> None
 
     assert again == old.raw
     assert [v.verdict for v in line.verdicts()] == [v.verdict for v in before]
-    (case,) = line._router.cases.values()
+    (order,) = line._router.cases
+    case = line._router.cases.peek(order)
     assert case.dossier is not None
     assert case.dossier.total == 200
 

@@ -166,7 +166,7 @@ def _may(user: str, may: str) -> set[str]:
 
 
 RAW = {f"orders.raw.{channel}" for channel in ("api", "douyin", "jd", "shopify", "taobao", "wechat", "youzan")}
-CHANGELOGS = {f"orderstream-{hop}-changelog" for hop in topics.HOPS}
+CHANGELOGS = {f"orderstream-{hop}-{log}" for hop in topics.HOPS for log in ("changelog", "archive")}
 
 
 def test_a_foothold_is_worth_little() -> None:

@@ -1,0 +1,34 @@
+"""What intake says to a sender: a status and at most two words, whoever of `app` and `door` says it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+RETRY_SECONDS = 2
+
+SAID = {
+    200: "ok",
+    400: "bad request",
+    401: "unauthorized",
+    404: "not found",
+    408: "timeout",
+    411: "length required",
+    413: "too large",
+    414: "address too long",
+    415: "send it unencoded",
+    431: "too many headers",
+    503: "try again",
+}
+
+
+def text(status: int) -> str:
+    """The body of an answer."""
+    return SAID.get(status, "refused") + "\n"
+
+
+def last(status: int) -> bytes:
+    """A whole answer as it stands on the wire, after which the connection is closed."""
+    said = text(status)
+    retry = f"retry-after: {RETRY_SECONDS}\r\n" if status == 503 else ""
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    return f"{head}content-length: {len(said)}\r\nconnection: close\r\n{retry}\r\n{said}".encode()
