@@ -13,7 +13,7 @@ SECONDS ?= 600
 CHANNEL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast fuzz lint format types lock bench soak recovery faults clean
+.PHONY: help setup demo test test-fast fuzz audit lint format types lock bench soak recovery faults clean
 
 help: ## 说明各目标 · what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,11 @@ format: setup ## 自动排版 · format in place
 
 types: setup ## mypy --strict
 	$(BIN)/mypy
+
+audit: setup ## 依赖的已知漏洞、代码安全规则 · known holes in the lock, security rules of the code
+	$(BIN)/ruff check --select S --ignore S101 .
+	$(BIN)/pip check
+	$(BIN)/python .ci/audit
 
 fuzz: setup ## 对每个渠道模糊测试 · search every channel for what breaks it; SECONDS a channel (600), CHANNEL=api for one
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(if $(CHANNEL),--channel $(CHANNEL))

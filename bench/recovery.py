@@ -39,7 +39,7 @@ from rich.table import Table
 from bench import days, rig
 from bench.days import Sent
 from orderstream.demo.processes import terminable
-from orderstream.errors import BadFile
+from orderstream.errors import BadFile, RunFailed, UserError
 from orderstream.settings import data_file
 from orderstream.simulators import Scenario, make
 from orderstream.simulators.assortment import catalogue as articles
@@ -147,8 +147,9 @@ class Recovery:
                 if int(since) % 10 < 2:
                     self._progress(names, self.filled.records)
             elif calm == 0 and time.monotonic() - since > FILL_QUIET_S:
-                raise RuntimeError(
-                    f"nothing has moved for {FILL_QUIET_S:.0f} s: {normalised:.0f} of {self.filled.records} records"
+                raise RunFailed(
+                    f"{FILL_QUIET_S:.0f} 秒没有进展 · nothing has moved for {FILL_QUIET_S:.0f} s: {normalised:.0f} of "
+                    f"{self.filled.records} records are read"
                 )
 
     def _progress(self, names: Sequence[str], sent: int) -> None:
@@ -188,7 +189,7 @@ class Recovery:
                     line.check()
                     await asyncio.sleep(0.05)
         if not verdicts.first:
-            raise RuntimeError(f"no verdict {RESTART_S:.0f} s after the restart")
+            raise RunFailed(f"重启 {RESTART_S:.0f} 秒后没有判定 · no verdict {RESTART_S:.0f} s after the restart")
         # what a recovery allocated in passing goes back within seconds
         await asyncio.sleep(5)
         after = [rig.memory(line.watched[name].pid) for name in names]
@@ -357,6 +358,7 @@ def main() -> int:
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     filled = held or Filled(asked.orders - asked.orders % STRETCHES, 0, asked.pack, 0, 0.0)
+    clean = False
     try:
         with terminable(), rig.Rig(home, heap_mb=1024, fresh=held is None) as line:
             run = Recovery(line, console, filled)
@@ -370,9 +372,18 @@ def main() -> int:
                 found.append(asyncio.run(run.restart(names, number, gently=asked.gently, spy=asked.spy)))
                 (home / "filled.json").write_bytes(msgspec.json.encode(filled))
             errors = line.errors()
+        clean = True
+    except UserError as error:
+        console.print(error.sentence, style="red", markup=False)
+        return error.code
+    except KeyboardInterrupt:
+        clean = True
+        return 130
     finally:
-        if asked.keep is None and held is None:
+        if clean and asked.keep is None and held is None:
             shutil.rmtree(home, ignore_errors=True)
+        elif not clean:
+            console.print(f"日志 · logs: {home / 'logs'}", highlight=False, soft_wrap=True)
     asked.out.write_bytes(orjson.dumps({**msgspec.to_builtins(filled), "restarts": found}, option=orjson.OPT_INDENT_2))
     show(console, filled, found)
     for logged in errors[:10]:

@@ -27,6 +27,7 @@ from orderstream import broker, catalogue, kafka, topics
 from orderstream.broker import Broker
 from orderstream.demo.processes import Child, Processes
 from orderstream.engine.partitioner import Partitioner
+from orderstream.errors import RunFailed
 from orderstream.rules import cli as rules
 from orderstream.settings import PREFIX, Settings
 from orderstream.simulators.assortment import catalogue as articles
@@ -180,7 +181,9 @@ class Rig:
             if there == wanted:
                 return time.monotonic() - started
             if time.monotonic() - started > seconds:
-                raise RuntimeError(f"after {seconds:.0f} s nobody holds the partitions {sorted(wanted - there)}")
+                raise RunFailed(
+                    f"{seconds:.0f} 秒后仍无进程持有分区 · after {seconds:.0f} s nobody holds the partitions {sorted(wanted - there)}"
+                )
             await asyncio.sleep(0.05)
 
     def kill(self, name: str) -> None:
@@ -391,7 +394,7 @@ async def _alter(address: str, configs: Mapping[str, Mapping[str, str]]) -> None
         for answer in await admin.alter_configs(wanted):
             refused = [(topic, message) for code, message, _, topic in answer.resources if code]
             if refused:
-                raise RuntimeError(f"the broker refused {refused}")
+                raise RunFailed(f"Kafka 拒绝修改主题 · the broker refused to alter topics: {refused}")
     finally:
         await admin.close()
 

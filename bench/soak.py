@@ -32,6 +32,7 @@ from rich.table import Table
 from bench import days, rig
 from bench.figures import Line, Panel, flatness, percentile, picture
 from orderstream.demo.processes import terminable
+from orderstream.errors import RunFailed, UserError
 from orderstream.settings import data_file
 from orderstream.times import DAY
 
@@ -81,13 +82,19 @@ class Soak:
                 f"{self.minutes:g} min ({self.days * 1440 / self.minutes:.0f} times the clock)"
             )
             started = time.monotonic()
-            sampling = asyncio.create_task(self._watch(started, feed))
+            watching = asyncio.create_task(self._watch(started, feed))
+            living = asyncio.create_task(self._live(feed, started))
             try:
-                await self._live(feed, started)
+                # watching ends by itself only where a process has ended: no use in going on for an hour
+                await asyncio.wait({watching, living}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                sampling.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await sampling
+                for task in (watching, living):
+                    if not task.done():
+                        task.cancel()
+                await asyncio.wait({watching, living})
+            for task in (watching, living):
+                if not task.cancelled():
+                    task.result()
             await self._settle()
 
     def _start(self) -> None:
@@ -116,8 +123,8 @@ class Soak:
             if self._verdicts.seen != seen:
                 seen, since = self._verdicts.seen, time.monotonic()
             if time.monotonic() - since > SETTLE_S:
-                raise RuntimeError(
-                    f"after {SETTLE_S:.0f} s without a verdict {len(self._verdicts.first)} of {BACKLOG} orders have one"
+                raise RunFailed(
+                    f"{SETTLE_S:.0f} 秒没有新判定 · after {SETTLE_S:.0f} s without a verdict {len(self._verdicts.first)} of {BACKLOG} orders have one"
                 )
             self.line.check()
             await asyncio.sleep(1)
@@ -367,6 +374,31 @@ def show(console: Console, found: dict[str, Any], samples: Sequence[dict[str, An
     console.print("平稳 · flat, level, no error" if found["well"] else "不合格 · NOT well: see above", style="bold")
 
 
+def _play(asked: argparse.Namespace, console: Console) -> tuple[Soak, list[str]]:
+    """The run and all its lines of error. Where a process ended by itself, that is one of them, and what was seen until then stays."""
+    with (
+        tempfile.TemporaryDirectory(prefix="orderstream-soak-") as folder,
+        terminable(),
+        rig.Rig(Path(folder), heap_mb=asked.heap) as line,
+    ):
+        console.print(line.broker.describe(), highlight=False, soft_wrap=True)
+        line.prepare(data_file("rules/standard"))
+        line.shorten(RETENTION_S)
+        soak = Soak(line, console, asked.minutes, asked.days, asked.rate, census=asked.census)
+        ended: list[str] = []
+        try:
+            asyncio.run(soak.run())
+        except RunFailed as error:
+            ended = [error.sentence]
+        finally:
+            for log in sorted((line.home / "logs").glob("*.log")):
+                (asked.out / log.name).write_bytes(log.read_bytes())
+        for name in WORKERS if asked.census else ():
+            for census in sorted((line.home / name).glob("census.[0-9]")):
+                (asked.out / f"{name}.{census.name}").write_bytes(census.read_bytes())
+        return soak, [*ended, *line.errors()]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -383,23 +415,13 @@ def main() -> int:
     rig.quiet()
     asked.out.mkdir(parents=True, exist_ok=True)
     console = rig.console()
-    with (
-        tempfile.TemporaryDirectory(prefix="orderstream-soak-") as folder,
-        terminable(),
-        rig.Rig(Path(folder), heap_mb=asked.heap) as line,
-    ):
-        console.print(line.broker.describe(), highlight=False)
-        line.prepare(data_file("rules/standard"))
-        line.shorten(RETENTION_S)
-        soak = Soak(line, console, asked.minutes, asked.days, asked.rate, census=asked.census)
-        try:
-            asyncio.run(soak.run())
-        finally:
-            for log in sorted((line.home / "logs").glob("*.log")):
-                (asked.out / log.name).write_bytes(log.read_bytes())
-        errors = line.errors()
-        for name in WORKERS if asked.census else ():
-            (asked.out / f"{name}.census").write_bytes((line.home / name / "census.2").read_bytes())
+    try:
+        soak, errors = _play(asked, console)
+    except UserError as error:
+        console.print(error.sentence, style="red", markup=False)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
     found = judge(soak.samples, asked.minutes, soak.rate, errors, soak.unanswered)
     report = {
         "minutes": asked.minutes,
@@ -412,7 +434,8 @@ def main() -> int:
     }
     (asked.out / "soak.json").write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     title = f"{soak.rate:.0f} 单/秒 orders/s, {asked.days} 天 days / {asked.minutes:g} min"
-    (asked.out / "soak.svg").write_text(drawn(soak.samples, title, asked.minutes / 2))
+    if soak.samples:
+        (asked.out / "soak.svg").write_text(drawn(soak.samples, title, asked.minutes / 2))
     show(console, found, soak.samples, asked.minutes / 2)
     console.print(f"{asked.out / 'soak.json'}  {asked.out / 'soak.svg'}", highlight=False)
     return 0 if found["well"] else 1

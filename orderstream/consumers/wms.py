@@ -148,7 +148,7 @@ class Wms(Store):
         return "lock" if held else "unlock"
 
     def _seq(self, table: str, order_id: str) -> int:
-        row = self.db.execute(f"SELECT verdict_seq FROM {table} WHERE order_id = ?", (order_id,)).fetchone()  # noqa: S608
+        row = self.db.execute(f"SELECT verdict_seq FROM {table} WHERE order_id = ?", (order_id,)).fetchone()  # noqa: S608  a table of ours
         return int(row[0]) if row else 0
 
     def _mark(self, order_id: str) -> None:

@@ -100,11 +100,13 @@ class Reader:
         finally:
             await consumer.stop()
 
-    async def claims_between(self, topic: str, partition: int, start: int, end: int) -> Sequence[bytes]:
-        """The claims at offsets `start` .. `end - 1`."""
+    async def claims_between(self, topic: str, partition: int, start: int, end: int | None) -> Sequence[bytes]:
+        """The claims at offsets `start` .. `end - 1`; None: up to where the log ends now."""
         tp = TopicPartition(topic, partition)
         found: list[bytes] = []
         async with self.open({tp: start}) as consumer:
+            if end is None:
+                end = (await consumer.end_offsets([tp]))[tp]
             while await consumer.position(tp) < end:
                 for records in (await consumer.getmany(timeout_ms=1000)).values():
                     for record in records:

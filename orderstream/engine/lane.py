@@ -22,6 +22,9 @@ from orderstream.engine.watch import Watch
 
 TP = tuple[str, int]
 
+_DOUBT_S = 5.0
+"""From a batch's processing to the proof of its log. Half of the least session (10 s): whoever has lost a partition is later."""
+
 
 class Written(Protocol):
     """What the broker says of a record it has written."""
@@ -43,7 +46,7 @@ class Wires:
     """What a lane needs of the world around it."""
 
     outlet: Outlet
-    claims_between: Callable[[str, int, int, int], Awaitable[Sequence[bytes]]]
+    claims_between: Callable[[str, int, int, int | None], Awaitable[Sequence[bytes]]]
     acknowledge: Callable[[TP, int], None]
     fail: Callable[[BaseException], None]
     reopen: Callable[[TP], None]
@@ -251,6 +254,8 @@ class Lane:
                 await self._write(piece)
                 if self._dump is not None:
                     self._dump.waiting -= 1
+            if batch.logs and batch.public and perf_counter() - batch.started > _DOUBT_S:
+                await self._still_ours()
             send = self._wires.outlet.send
             futures += [await send(item.topic, item.value, item.key, item.partition, item.headers) for item in batch.public]
             batch.published.set_result(None)
@@ -289,3 +294,12 @@ class Lane:
             raise Fenced(f"{self.changelog}[{self.partition}] was claimed by another worker before offset {offset}")
         # a displaced owner's late records are ignored by every reader: they are no reason to stop
         self.next_offset = offset + 1
+
+    async def _still_ours(self) -> None:
+        """That nobody has claimed the partition behind our record, either.
+
+        A worker that was stopped between its record and the broker's answer wakes with a proof of what was: its heir may have
+        decided more since, and what it publishes now would stand behind it with a lower number.
+        """
+        if await self._wires.claims_between(self.changelog, self.partition, self.next_offset, None):
+            raise Fenced(f"{self.changelog}[{self.partition}] was claimed by another worker after offset {self.next_offset - 1}")

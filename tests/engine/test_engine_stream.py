@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from engine_bench import Bench, contradictions, until
 
 from orderstream.engine import TopicsUnfit, check_topics
-from orderstream.engine.changelog import claim_headers, signed_headers
+from orderstream.engine.changelog import Reader, claim_headers, signed_headers
 
 pytestmark = pytest.mark.stream
 
@@ -234,6 +234,17 @@ async def test_a_hundred_thousand_entries_come_back(bench: Bench) -> None:
     recovered = {told["partition"]: told for told in worker.events("recovered")}
     assert recovered[2]["records"] == 250
     assert recovered[2]["seconds"] < 5
+
+
+async def test_claims_are_found_up_to_the_end_of_the_log(bench: Bench) -> None:
+    """Between two offsets, or from one to wherever the log ends."""
+    await bench.topics(bench.changelog)
+    await bench.send(bench.changelog, ["", "[]"], partition=1, headers=claim_headers(b"first"))
+    await bench.send(bench.changelog, [""], partition=1, headers=claim_headers(b"last"))
+    reader = Reader(bench.brokers)
+    assert await reader.claims_between(bench.changelog, 1, 0, 1) == [b"first"]
+    assert await reader.claims_between(bench.changelog, 1, 1, None) == [b"first", b"last"]
+    assert await reader.claims_between(bench.changelog, 1, 3, None) == []
 
 
 async def test_a_memory_that_cannot_be_read_stops_the_worker_before_its_first_record(bench: Bench) -> None:

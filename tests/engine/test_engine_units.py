@@ -184,6 +184,20 @@ async def test_a_claim_between_two_of_our_records_fences_us() -> None:
     assert world.acknowledged == []
 
 
+@pytest.mark.parametrize("claims", [[b"heir"], []])
+async def test_a_proof_that_comes_late_is_looked_at_again(claims: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker stopped between its log and the answer would publish behind its heir: a claim after the log ends it."""
+    world = World(claims=claims)
+    await world.lane(next_offset=9).take(*batch(10, "a"))
+    monkeypatch.setattr("orderstream.engine.lane._DOUBT_S", -1.0)  # as if it had been away
+    world.of("inner")[0].ok()
+    world.of("log")[0].ok(9)
+    await settle()
+    assert world.asked == [("log", 3, 10, None)]
+    assert len(world.of("public")) == (0 if claims else 1)
+    assert [type(failure) for failure in world.failures] == ([Fenced] if claims else [])
+
+
 async def test_late_records_of_a_displaced_owner_do_not_fence_its_heir() -> None:
     """No reader counts them, so the heir goes on, and asks only once about the same gap."""
     world = World()

@@ -31,6 +31,9 @@ def main() -> int:
     )
     parser.add_argument("--rate", type=float, default=40.0, help="每秒订单 · orders a second")
     parser.add_argument("--table", action="store_true", help="只显示结果 · show what there is and do nothing")
+    parser.add_argument(
+        "--markdown", action="store_true", help="同上，供 docs/reliability.md · the same, for docs/reliability.md"
+    )
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     # the harness takes its own broker away: what its clients say of it is no news
@@ -43,6 +46,10 @@ def main() -> int:
     seed = args.seed if args.seed is not None else secrets.randbelow(1 << 30)
     deadline = time.monotonic() + args.minutes * 60 if args.minutes else float("inf")
     failed = False
+    if args.markdown:
+        rows = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *table(ledger.read(), kinds)]
+        sys.stdout.writelines(f"| {' | '.join(row)} |\n" for row in rows)
+        return 0
     while not args.table and not failed and time.monotonic() < deadline:
         done = counted(ledger.read())
         chosen = plan(seed, args.rounds, done, kinds, args.campaign)

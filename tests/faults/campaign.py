@@ -18,10 +18,14 @@ from tests.faults import evidence
 from tests.faults.installation import Installation
 from tests.faults.kinds import KINDS
 from tests.faults.ledger import Campaign, Round
-from tests.faults.reconcile import Difference, reconcile
+from tests.faults.reconcile import Difference, overtaken, reconcile
 
 FINE = frozenset({0, 1, NoBroker.exit_code})
 """Exit codes of a process that we had not asked to end: it stops itself when in doubt, or there was no broker."""
+
+
+DISPLACING = frozenset({"zombie", "cut-off", "broker-slow", "broker-killed", "broker-restarted", "broker-away", "broker-absent"})
+"""Faults that take a worker's partitions from it while it still has something to say."""
 
 
 class _Span(msgspec.Struct):
@@ -42,6 +46,7 @@ async def run(
     dice = random.Random(seed)
     spans: list[_Span] = []
     differences: list[Difference] = []
+    late: list[Difference] = []
     error = ""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     try:
@@ -52,8 +57,9 @@ async def run(
             spans.append(span)
             say(f"  {number}/{len(kinds)} {kind:<18} {span.ended - span.began:5.1f} s  outage {span.outage:4.1f} s")
         await system.drained()
-        differences = reconcile(await evidence.gather(system))
-        error = _trouble(system, differences)
+        books = await evidence.gather(system)
+        differences, late = reconcile(books), overtaken(books)
+        error = _trouble(system, differences if DISPLACING.intersection(kinds) else [*differences, *late])
     except (AssertionError, TimeoutError, OSError, subprocess.SubprocessError) as failed:
         kind = kinds[len(spans)] if len(spans) < len(kinds) else "the end"
         error = f"{kind}: {type(failed).__name__}: {failed}"
@@ -61,11 +67,11 @@ async def run(
         await system.stop()
     rounds = _rounds(system, spans, differences)
     if error:
-        _keep(system, kinds, seed, error, differences)
+        _keep(system, kinds, seed, error, [*differences, *late])
     else:
         shutil.rmtree(home, ignore_errors=True)
     orders = len(system.traffic.acknowledged) if hasattr(system, "traffic") else 0
-    return Campaign(at, _commit(), seed, rounds, orders, error, str(home) if error else "")
+    return Campaign(at, _commit(), seed, rounds, orders, error, str(home) if error else "", len(late))
 
 
 async def _round(system: Installation, kind: str, dice: random.Random) -> _Span:

@@ -37,7 +37,10 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Campaign(msgspec.Struct, frozen=True):
-    """One line of the ledger. at: ISO 8601; commit: of the code; error: why it failed, "" where it reconciled."""
+    """One line of the ledger. at: ISO 8601; commit: of the code; error: why it failed, "" where it reconciled.
+
+    overtaken: numbers that a displaced worker said behind its heir's greater ones.
+    """
 
     at: str
     commit: str
@@ -46,6 +49,7 @@ class Campaign(msgspec.Struct, frozen=True):
     orders: int
     error: str = ""
     evidence: str = ""
+    overtaken: int = 0
 
 
 class Ledger:

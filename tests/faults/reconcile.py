@@ -97,17 +97,29 @@ def _twice(books: Evidence) -> Iterator[Difference]:
 def _contradictions(books: Evidence) -> Iterator[Difference]:
     for topic, records in (("verdicts", books.verdicts), ("public", books.public)):
         contents: dict[tuple[str, int, str], set[bytes]] = defaultdict(set)
-        greatest: dict[tuple[str, str], int] = {}
         for said in records:
-            what = said.what if topic == "public" else ""
-            contents[said.order, said.seq, what].add(said.content)
-            before = greatest.get((said.order, what), 0)
-            if said.seq < before:
-                yield Difference("contradiction", said.order, f"{topic} {what}: number {said.seq} was said after {before}")
-            greatest[said.order, what] = max(before, said.seq)
+            contents[said.order, said.seq, said.what if topic == "public" else ""].add(said.content)
         for (order, seq, what), found in contents.items():
             if len(found) > 1:
                 yield Difference("contradiction", order, f"{topic} {what}: number {seq} has {len(found)} contents")
+
+
+def overtaken(books: Evidence) -> list[Difference]:
+    """Numbers that stand behind a greater one of their order: what a worker had in hand when it was stopped or cut off, and
+    its heir had decided more meanwhile. Whoever goes by the numbers, as consumers must, is not misled; where no worker was
+    displaced there may be none.
+    """
+    found = []
+    for topic, records in (("verdicts", books.verdicts), ("public", books.public)):
+        greatest: dict[tuple[str, str], int] = {}
+        for said in records:
+            place = said.order, said.what if topic == "public" else ""
+            before = greatest.get(place, 0)
+            if said.seq < before:
+                sentence = f"{topic} {place[1]}: number {said.seq} was said after {before}"
+                found.append(Difference("contradiction", said.order, sentence))
+            greatest[place] = max(before, said.seq)
+    return found
 
 
 def _recalls(books: Evidence) -> Iterator[Difference]:

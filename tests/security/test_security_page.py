@@ -48,3 +48,15 @@ def test_the_properties_leave_no_door_open() -> None:
     assert told["auto.create.topics.enable"] == "false"
     assert told["super.users"] == "User:broker;User:admin"
     assert not {"broker", "admin"} & rights.declared().users.keys()
+
+
+def test_every_security_rule_that_is_switched_off_says_why() -> None:
+    """Beside each exception from ruff's security rules stands its reason."""
+    silent = []
+    for path in [p for folder in ("orderstream", "agents", "bench") for p in (ROOT / folder).rglob("*.py")]:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            found = re.search(r"noqa:((?:,? ?[A-Z]+\d+)+)(.*)", line)
+            if found and re.search(r"\bS\d{3}\b", found[1]) and not re.search(r"\w{2}", found[2]):
+                silent.append(f"{path.relative_to(ROOT)}:{number}")
+
+    assert silent == []
