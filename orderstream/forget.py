@@ -125,8 +125,9 @@ def remains(settings: Settings, brokers: str, found: Found) -> list[Remains]:
     for topic, message in _read(settings, brokers, [t for t in topics.declared() if t.personal]):
         if message.value is None or not (marks.within(message.value) or (topic.name in PERSONAL and _key(message) in gone)):
             continue
-        number, last = counts.get(topic.name, (0, 0))
-        counts[topic.name] = (number + 1, max(last, _gone_by(topic, message.timestamp)))
+        name = topic.name.replace("{group}", settings.group)
+        number, last = counts.get(name, (0, 0))
+        counts[name] = (number + 1, max(last, _gone_by(topic, message.timestamp)))
     return [Remains(name, *counts[name]) for name in sorted(counts)]
 
 

@@ -92,6 +92,9 @@ class Store:
                 "INSERT INTO position VALUES (?, ?, ?) ON CONFLICT (topic, partition) DO UPDATE SET next = excluded.next",
                 (topic, partition, following),
             )
+        if "forgotten" in done and isinstance(self.db, sqlite3.Connection):
+            # until then the old page stands in the file beside it
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return done
 
     def apply(self, topic: str, value: bytes) -> str:

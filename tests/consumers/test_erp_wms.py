@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from orderstream import topics
 from orderstream.consumers.erp import Erp
+from orderstream.consumers.inbox import Tombstone
 from orderstream.consumers.wms import Wms
 from orderstream.errors import BadFile
 from orderstream.simulators import make
@@ -380,3 +381,17 @@ def read(settings, topic: str) -> list[dict]:
             await consumer.stop()
 
     return asyncio.run(go())
+
+
+def test_a_tombstone_takes_the_record_and_leaves_the_number(tmp_path):
+    """What an order said of a person is overwritten in the ERP's file; a verdict from before it is still an old one."""
+    erp = Erp(tmp_path / "erp.sqlite")
+    topic, value = released("o1", 2, sku="欧阳问渠")
+    feed(erp, (topic, value), released("o2", 1))
+    assert erp.take(topic, 0, [(2, Tombstone("o1")), (3, Tombstone("nobody's"))]) == ["forgotten", "forgotten"]
+    assert feed(erp, released("o1", 1), released("o1", 2), recalled("o1", 3)) == ["old", "repeat", "recalled"]
+    assert erp.states() == {"accepted": 1, "stopped": 1}
+    files = b"".join(path.read_bytes() for path in tmp_path.glob("erp.sqlite*"))
+    assert b"SKU1" in files
+    assert "欧阳问渠".encode() not in files
+    erp.close()

@@ -190,6 +190,20 @@ async def test_past_the_limit_of_requests_the_answer_is_503_with_retry_after() -
         assert live.room.held == 0, "what is answered is let go, though the connection stays"
 
 
+async def test_more_than_can_be_looked_at_in_time_is_refused_at_once() -> None:
+    """A thousand at one moment: so many are taken as can be looked at soon, the others learn it before they would hang up."""
+    async with serving(Limits(begun=50)) as live:
+        began = time.monotonic()
+        answers = await asyncio.gather(*(live.status(request(order(f"B{at}"))) for at in range(400)))
+        assert set(answers) == {200, 503}
+        assert answers.count(200) >= 50
+        assert len(live.shelf.kept) == answers.count(200)
+        assert time.monotonic() - began < 10
+        await live.emptied()
+        assert live.room.begun == 0
+        assert await live.status(request(order("after"))) == 200
+
+
 async def test_held_bodies_are_bounded_and_the_slowest_goes() -> None:
     """Two hundred senders of a megabyte that never ends: memory stays at the limit, and the good sender is served all along."""
     limits = Limits(held=8 * MAX_BODY)
