@@ -32,8 +32,6 @@ class Detector:
         self._due = Due()
         self._versions: set[str] = set()
         self._keep: dict[str, int] = {}
-        self._bare: set[str] = set()
-        """Entities kept as bytes that have been told reference data and no fact."""
         self.entries = 0
         """Orders kept in all entities of this partition."""
 
@@ -61,12 +59,8 @@ class Detector:
                 self._tell(name, at, wire.decode_news(news))
                 continue
             self.entries += wire.length(news)
-            if at == NO_FACT:
-                if new:
-                    self._bare.add(name)
-            elif new or name in self._bare:
-                self._bare.discard(name)
-                self._schedule(name, at)
+            if new:
+                self._schedule(name, at if at != NO_FACT else batch.progress)
         self._advance(batch.source, batch.progress, idle=batch.idle)
 
     def dump(self) -> Iterator[wire.Sealed]:
@@ -97,9 +91,10 @@ class Detector:
                 if not isinstance(one, Fact):
                     concerned.update((entry.fact.order, entry) for entry in entity.learn(one, self._packs))
         self.entries += len(entity.entries) - count
-        if at != NO_FACT and not entity.scheduled:
+        if not entity.scheduled:
+            # reference data of what nobody orders is to be forgotten too, but for the last
             entity.scheduled = True
-            self._schedule(name, at)
+            self._schedule(name, at if at != NO_FACT else min(one.at for one in news))
         return entity, list(concerned.values())
 
     def _entity(self, name: str) -> Entity:
@@ -120,8 +115,7 @@ class Detector:
         news = _read(frozen)
         entity = Entity(name, self._zone)
         entity.remember(news, self._packs)
-        entity.scheduled = name not in self._bare
-        self._bare.discard(name)
+        entity.scheduled = True
         self.entries += len(entity.entries) - len(news)
         return entity
 
@@ -137,7 +131,9 @@ class Detector:
                 self._keep[kind] = max(self._keep.get(kind, 0), span + pack.horizon + 2 * pack.lateness)
 
     def _kept(self, name: str) -> int:
-        return self._keep[name.partition(":")[0]]
+        # a trust may be of a kind that no rule asks
+        kept = self._keep.get(name.partition(":")[0])
+        return kept if kept is not None else max(self._keep.values(), default=times.DAY)
 
     def _schedule(self, name: str, at: int) -> None:
         self._due.add(at + self._kept(name) + times.HOUR, name)

@@ -32,6 +32,7 @@ from faust.types import TP, ConsumerMessage
 
 FETCH_WAIT_MS = 250
 _POLL_S = 1.0
+_LATE_S = 3.0
 
 
 class Fetched(NamedTuple):
@@ -56,6 +57,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     _wake: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
+
+    async def _keepalive2(self) -> None:
+        """Mode's, but what it sees is no error: batches of a backlog, or a machine that is busy with something else."""
+        while not self.should_stop:
+            await self.sleep(1.1)
+            if self.last_wakeup_at and (late := monotonic() - self.last_wakeup_at) > _LATE_S:
+                self.log.warning("the worker's loop was busy for %.0f s: heartbeats go on, records wait", late)
+            await asyncio.sleep(0)
+            await self._wakeup_timer_in_thread()
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf

@@ -9,7 +9,7 @@ import pytest
 from histories import GOODS, HOME, KEYS, STANDARD, ZONE, Record, T, line, raw, run, text
 
 from orderstream.detect import Detector
-from orderstream.facts import FactBatch, batch
+from orderstream.facts import FactBatch, Stock, batch
 from orderstream.identity import Keys
 from orderstream.normalise import Books, Normalised, Normaliser
 from orderstream.replay import read_item
@@ -160,6 +160,20 @@ def test_nothing_kept_in_vain() -> None:
     world.feed(order("2", T + 40 * DAY))
 
     assert not [name for name in world.detector.entities if name.startswith(("device", "ip", "segment"))]
+
+
+def test_reference_data_is_not_kept_in_vain() -> None:
+    """Of the stock of an article that nobody orders, told every hour, only what an order could still ask for is kept."""
+    detector = Detector(BOOK.pack, ZONE)
+    detector.process(facts(0, T, Normalised()))
+    detector._meet([STANDARD.version])
+    for hour in range(24 * 90):
+        now = T + hour * HOUR
+        detector.process(batch(0, now, {"sku:SKU1": [Stock("sku:SKU1", now, hour)]}))
+
+    entity = detector.entities.peek("sku:SKU1")
+    assert entity is not None
+    assert 24 <= len(entity.rare.stocks) <= 24 * 7
 
 
 def test_forgetting_changes_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
