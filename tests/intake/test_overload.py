@@ -31,7 +31,8 @@ def workers(fresh_topics: Callable[..., Settings], tmp_path: Path) -> Iterator[W
 
 async def test_past_capacity_nothing_that_was_taken_is_lost_or_judged_otherwise(workers: Workers, tmp_path: Path) -> None:
     """2,000 orders at once against a bound of 4: some 200, all others 503 with Retry-After; the accepted
-    have the backtest's verdicts."""
+    have the backtest's verdicts.
+    """
     settings = workers.settings
     now = int(time.time() * 1000)
     shop = scenario.make(2_000, rate=1_000, start=now)
