@@ -50,13 +50,24 @@ class RouteState:
             mail = self._read(record)
             for public in self._router.process(mail, now, again=again):
                 sends += self._sends(public, again=again)
-            if not again:
-                self._applied[record.topic] = record.offset
-                cases = [self._router.log(one) for one in mail]
-                log.append(wire.encode(Logged(record.topic, record.offset, self._router.progress, cases)))
+            log += self._log(record, mail, again=again)
         self._router.sweep()
         self._show(now)
         return Effects(sends, log or None)
+
+    def _log(self, record: Record, mail: list[Mail], *, again: bool) -> list[bytes]:
+        """Its first blob names the record: from then on it is known to have been taken in, and is said again when it is read again."""
+        blobs: list[bytes] = []
+        head = ("", -1) if again else (record.topic, record.offset)
+        for cases in wire.packed(self._router.log(one) for one in mail):
+            blobs.append(self._logged(*head, cases))
+            head = ("", -1)
+        if not again:
+            self._applied[record.topic] = record.offset
+        return blobs or ([] if again else [self._logged(*head, wire.encode([]))])
+
+    def _logged(self, topic: str, offset: int, cases: bytes) -> bytes:
+        return wire.encode((topic, offset, self._router.progress, msgspec.Raw(cases)))
 
     def restore(self, blob: bytes) -> None:
         logged = _logged.decode(blob)

@@ -304,11 +304,11 @@ class Engine:
                         if record.offset >= one.claim:
                             break
                         blob = reading.blob(record.value, record.headers)
-                        if blob is not None:
-                            one.state.restore(blob)
-                            one.folded += 1
-                        kept = [] if blob is None else [blob]
-                        archive.keep(kept, record.offset, record.offset + 1, reading.owner or b"")
+                        if blob is None:
+                            continue
+                        one.state.restore(blob)
+                        one.folded += 1
+                        archive.keep(blob, record.offset, record.offset + 1, reading.owner or b"")
                         if archive.due:
                             await archive.flush()
                     await asyncio.sleep(0)

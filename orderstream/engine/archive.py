@@ -73,21 +73,19 @@ class Archive:
         self.begun_at = time.time()
         """When the record at `base` was written (s since 1970)."""
         self._lock = asyncio.Lock()
-        self._end = 0
-        self._owner = b""
-        self._blobs: list[bytes] = []
+        self._blobs: list[tuple[bytes, int, bytes]] = []
+        """What waits: a blob, the changelog offset after it, and who owned the partition then."""
         self._size = 0
         self._since = 0.0
 
-    def keep(self, blobs: Sequence[bytes], start: int, end: int, owner: bytes) -> None:
+    def keep(self, blob: bytes, start: int, end: int, owner: bytes) -> None:
         """Takes in what the changelog says at `start` .. `end - 1`, acknowledged."""
         if self.start is None:
             self.start = start
         if not self._blobs:
             self._since = monotonic()
-        self._blobs += blobs
-        self._size += sum(map(len, blobs))
-        self._end, self._owner = end, owner
+        self._blobs.append((blob, end, owner))
+        self._size += len(blob)
 
     @property
     def due(self) -> bool:
@@ -99,8 +97,8 @@ class Archive:
         old = time.time() - self.begun_at > DUMP_DAYS * 86_400
         return self.grown > max(DUMP_BYTES, 2 * self.dumped) or (old and self.grown > 0)
 
-    async def flush(self) -> Any:
-        """Hands over what waits; the broker's answer to be awaited, None where nothing waited."""
+    async def flush(self) -> list[Any]:
+        """Hands over what waits; the broker's answers, to be awaited."""
         async with self._lock:  # records must go out in the order of their offsets
             return await self._flush()
 
@@ -111,13 +109,20 @@ class Archive:
             assert self.start is not None
             return await self._write(blobs, Head(self.start, self.start, owner, self.base, dump=True))
 
-    async def _flush(self) -> Any:
-        if not self._blobs or self.start is None:
-            return None
-        blobs, self._blobs = self._blobs, []
-        head = Head(self.start, self._end, self._owner, self.base)
-        self.start, self._size = self._end, 0
-        return await self._write(blobs, head)
+    async def _flush(self) -> list[Any]:
+        waiting, self._blobs, self._size = self._blobs, [], 0
+        sent: list[Any] = []
+        blobs: list[bytes] = []
+        size = 0
+        for index, (blob, end, owner) in enumerate(waiting):
+            blobs.append(blob)
+            size += len(blob)
+            last = index + 1 == len(waiting)
+            if last or size + len(waiting[index + 1][0]) > RECORD_BYTES:
+                assert self.start is not None
+                sent.append(await self._write(blobs, Head(self.start, end, owner, self.base)))
+                self.start, blobs, size = end, [], 0
+        return sent
 
     async def _write(self, blobs: list[bytes], head: Head) -> Any:
         value = msgspec.msgpack.encode(blobs)

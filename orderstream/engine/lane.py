@@ -145,7 +145,7 @@ class Lane:
         if not self.alive or not self.hop.remembers:
             return False
         if self.archive.due:
-            self._watch_over(await self.archive.flush())
+            self._watch_over(*await self.archive.flush())
         async with self._lock:
             if not self.alive or self.state is None:
                 return False
@@ -179,16 +179,15 @@ class Lane:
             self._dump.first = self._dump.first or sent
         self._watch_over(sent)
 
-    def _watch_over(self, sent: "asyncio.Future[Written] | None") -> None:
-        """A send that nobody waits for: if it fails, the producer does not work."""
-        if sent is None:
-            return
+    def _watch_over(self, *sent: "asyncio.Future[Written]") -> None:
+        """Sends that nobody waits for: if one fails, the producer does not work."""
 
         def look(done: "asyncio.Future[Written]") -> None:
             if not done.cancelled() and (error := done.exception()) is not None and self.state is not None:
                 self._wires.fail(error)
 
-        sent.add_done_callback(look)
+        for future in sent:
+            future.add_done_callback(look)
 
     async def park(self, deadline: float) -> bool:
         """Stop, and wait until all that is under way is acknowledged. False: it was not, so memory is ahead of the log."""
@@ -200,7 +199,7 @@ class Lane:
         clean = not self._tasks and self.state is not None
         if clean and self.hop.remembers:
             # whoever is next has less to read
-            self._watch_over(await self.archive.flush())
+            self._watch_over(*await self.archive.flush())
         return clean
 
     def close(self) -> None:
@@ -246,10 +245,10 @@ class Lane:
             for future, blob in zip(batch.logs, batch.blobs, strict=True):
                 start = self.next_offset
                 await self._prove(await future)
-                self.archive.keep([blob], start, self.next_offset, self.token)
+                self.archive.keep(blob, start, self.next_offset, self.token)
             batch.blobs = []
             if self.archive.due:
-                self._watch_over(await self.archive.flush())
+                self._watch_over(*await self.archive.flush())
             for piece in batch.pieces:
                 await self._write(piece)
                 if self._dump is not None:

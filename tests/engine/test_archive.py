@@ -39,10 +39,11 @@ async def test_what_is_kept_is_read() -> None:
     """Blobs come back in their order, and say up to which changelog offset, and under whom."""
     log = Log()
     archive = Archive("a", log.send)
-    archive.keep([b"one"], 5, 6, b"me")
-    archive.keep([b"two", b"three"], 6, 9, b"me")
+    archive.keep(b"one", 5, 6, b"me")
+    archive.keep(b"two", 6, 8, b"me")
+    archive.keep(b"three", 8, 9, b"me")
     await archive.flush()
-    archive.keep([b"four"], 9, 10, b"you")
+    archive.keep(b"four", 9, 10, b"you")
     await archive.flush()
     await archive.flush()
 
@@ -53,22 +54,36 @@ async def test_what_is_kept_is_read() -> None:
     assert [(head.start, head.end) for head in log.heads()] == [(5, 9), (9, 10)]
 
 
+async def test_a_record_stays_small() -> None:
+    """What waits is cut into records that a broker takes, each with its own offsets; a blob is never cut."""
+    log = Log()
+    archive = Archive("a", log.send)
+    blobs = [bytes(300 << 10) for _ in range(20)] + [bytes(900 << 10)]
+    for number, blob in enumerate(blobs):
+        archive.keep(blob, number, number + 1, b"me")
+    await archive.flush()
+
+    assert max(len(value) for value, _ in log.records) < 1 << 20
+    assert log.read()[0] == blobs
+    assert [head.start for head in log.heads()] == [0, *(head.end for head in log.heads()[:-1])]
+
+
 async def test_a_displaced_owner_is_passed_over() -> None:
     """What comes late and leads no further is not read, and what does not join is not believed: there the changelog is read."""
     log = Log()
     mine, theirs = Archive("a", log.send), Archive("a", log.send)
-    mine.keep([b"one"], 0, 5, b"me")
-    theirs.keep([b"late"], 0, 4, b"old")
+    mine.keep(b"one", 0, 5, b"me")
+    theirs.keep(b"late", 0, 4, b"old")
     await mine.flush()
     await theirs.flush()
-    mine.keep([b"two"], 5, 8, b"me")
+    mine.keep(b"two", 5, 8, b"me")
     await mine.flush()
     assert log.read()[0] == [b"one", b"two"]
 
-    mine.keep([b"lost"], 8, 9, b"me")
+    mine.keep(b"lost", 8, 9, b"me")
     await mine.flush()
     del log.records[-1]
-    mine.keep([b"after"], 9, 12, b"me")
+    mine.keep(b"after", 9, 12, b"me")
     await mine.flush()
     blobs, joined = log.read()
 

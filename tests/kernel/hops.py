@@ -29,7 +29,7 @@ from orderstream.verdict import Line, Signal, rejected_line
 NAMES = Names("")
 RAW = topics.raw("api", "")
 METRICS = Metrics()
-HOT = shelf.HOT
+HOT, WHOLE = shelf.HOT, wire.MAX_RECORD
 
 
 @dataclass
@@ -195,6 +195,8 @@ class World:
                 continue
             # what is not asked for at once becomes bytes, sooner or later
             shelf.HOT = self.random.choice((1, 1, 3, 4096))
+            # and what is too much for one record is several
+            wire.MAX_RECORD = self.random.choice((500, 3000, WHOLE))
             if self.random.random() < 0.05:
                 self.random.choice(self.lanes).dump()
             if deaths and self.random.random() < 0.08:
@@ -204,7 +206,7 @@ class World:
                 self.take(lane, self.random.choice(self.waiting(lane)))
             else:
                 self.flush(self.random.choice(busy))
-        shelf.HOT = HOT
+        shelf.HOT, wire.MAX_RECORD = HOT, WHOLE
         for lane in self.lanes:
             effects = lane.state.idle()
             if effects is not None:
