@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 import yaml
 from prometheus_client import REGISTRY
@@ -19,14 +18,12 @@ from orderstream import kafka, times, topics
 from orderstream.catalogue import Catalogue, read_article
 from orderstream.identity import Keys
 from orderstream.metrics import Metrics
-from orderstream.orders import Raw
 from orderstream.pipeline import Pipeline
 from orderstream.replay import read_item
 from orderstream.rules import examples
 from orderstream.rules.book import PackBook
 from orderstream.rules.pack import load
 from orderstream.settings import Settings
-from orderstream.wire import read_raw
 from tests.docs.pages import ROOT, anchors, block, table, text
 
 PAGE = "docs/operations.md"
@@ -145,23 +142,3 @@ def test_the_script_says_all_of_it(fresh_topics: Callable[..., Settings]) -> Non
     found = list(kafka.read_all(str(settings.brokers), names))
     assert sorted(m.value.decode() for m in found if m.value) == sorted(LINES)
     assert {m.key for m in found} == {b"api:main:A1001", b"api:main:A1002", b"payment", b"ip", b"SKU1", b"USD/CNY"}
-
-
-@pytest.mark.stream
-def test_rejects_are_replayed_as_printed(fresh_topics: Callable[..., Settings]) -> None:
-    """Rejects of a code come back on their raw topic once each: bytes, shop, headers and time of receipt as they were."""
-    settings = fresh_topics()
-    raws = [
-        Raw("api", "main", 1_794_326_400_000 + n, json.dumps({"order_id": f"A{n}", "total": "x"}).encode(), {}, "hmac-sha256")
-        for n in range(3)
-    ]
-    line = Pipeline(Catalogue(), PackBook([PACK]), Keys(b"test"), "Asia/Shanghai")
-    codes = [line._normaliser.process(raw, n, 0).rejected for n, raw in enumerate(raws)]
-    topic = topics.name("orders.rejected", settings.topic_prefix)
-    kafka.send_all(str(settings.brokers), [(topic, b"k", msgspec.json.encode(r)) for r in [*codes, codes[0]]])
-    code = codes[0].code if codes[0] else ""
-
-    assert _script("replay_rejects.py", code) == "3 sent again\n"
-    back = kafka.read_all(str(settings.brokers), [topics.raw("api", settings.topic_prefix)])
-    again = [(m.key, read_raw(m.topic, m.headers, m.value, m.timestamp)) for m in back]
-    assert sorted(again, key=lambda pair: pair[0] or b"") == [(f"api:main:A{n}".encode(), raw) for n, raw in enumerate(raws)]

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from orderstream import times
+from orderstream.rules import examples
 
 PEOPLE: list[dict[str, Any]] = [
     {"name": "欧阳问渠", "phone": "13912345670", "email": "ouyang.wenqu@example.cn", "detail": "问渠里胡同7号院3单元1902室"},
@@ -16,6 +17,12 @@ PEOPLE: list[dict[str, Any]] = [
     {"name": "拓跋🌸雪", "phone": "008613934567892", "email": "tuoba.xue@example.net", "detail": "雪花岭路一千二百号之6"},
     {"name": "赫连铁树", "phone": "13945678903", "email": "helian@tieshu.example", "detail": "铁树庄园9栋0701"},
 ]  # fmt: skip
+
+
+ARTICLES = [
+    examples.ARTICLE,
+    {**examples.ARTICLE, "sku": "SKU-OWN", "codes": [{"channel": "api", "code": "c2"}]},
+]
 
 
 def buyer(n: int) -> dict[str, Any]:
@@ -56,6 +63,10 @@ def bodies(first: int = 0) -> list[bytes]:
         a = f"P{first + n}"
         good = order(f"{a}-1", n)
         out += [encode(good)] * 3
+        # one of another article: released, whatever the others are
+        out.append(encode(order(f"{a}-own", n, lines=[{"id": "1", "code": "c2", "quantity": 1, "price": "100.00"}])))
+        # of an article that nobody knows: review
+        out.append(encode(order(f"{a}-which", n, lines=[{"id": "1", "code": "c9", "quantity": 1, "price": "100.00"}])))
         # five of one article in ten minutes, by one user: review; a hold: frozen; and one that is taken back
         out += [encode(order(f"{a}-{k}", n)) for k in range(2, 7)]
         out.append(encode(order(f"{a}-hold", n, hold="risk")))

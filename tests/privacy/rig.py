@@ -30,13 +30,13 @@ class System:
         self.workers = Workers(settings, folder)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self) -> None:
-        for number in (1, 2):
+    def start(self, workers: int = 2) -> None:
+        for number in range(1, workers + 1):
             self.work(number)
         self._start("intake", ["-m", "orderstream", "intake", "--port", str(self.ports["intake"])])
         self._start("erp", ["-m", "orderstream.consumers.erp", "--ship-after", "1"])
         self._until(lambda: self._get("intake", "/readyz") is not None, "intake")
-        for number in (1, 2):
+        for number in range(1, workers + 1):
             self.at_work(number)
 
     def at_work(self, number: int) -> None:

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from orderstream import kafka, topics
 from orderstream.kafka import Outgoing, send_all
 from orderstream.personal import Marks
-from orderstream.rules import examples
 from orderstream.settings import Settings
-from tests.privacy.people import PEOPLE, bodies, buyer, marks
+from tests.privacy.people import ARTICLES, PEOPLE, bodies, buyer, marks
 from tests.privacy.rig import System
 from tests.stream.line import STANDARD, prepare
 
@@ -74,7 +73,7 @@ def test_a_whole_run_says_nowhere_else_who_somebody_is(fresh_topics: Callable[..
     """
     system = System(fresh_topics(), tmp_path)
     settings, brokers = system.settings, str(system.settings.brokers)
-    prepare(settings, [examples.ARTICLE])
+    prepare(settings, ARTICLES)
     tell(settings)
     system.start()
     try:

@@ -15,7 +15,7 @@ def _cell(user: str, may: str) -> set[str]:
     """A user's topics as the page names them."""
     names = {r.name for r in rights.rights(Settings.load(topic_prefix="")) if (r.user, r.kind, r.may) == (user, "topic", may)}
     names = {re.sub(r"^orders\.raw\.\w+$", "orders.raw.*", name) for name in names}
-    return {re.sub(r"^orderstream-\w+-changelog$", "*-changelog", name) for name in names}
+    return {re.sub(r"^orderstream-\w+-(changelog|archive)$", r"*-\1", name) for name in names}
 
 
 def test_the_table_is_the_rights() -> None:
