@@ -7,10 +7,14 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from histories import Record, T, histories, raw, run
-from hops import World
+from histories import BOOK, Record, T, histories, raw, run
+from hops import METRICS, NAMES, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from agents import route
+from orderstream import engine, wire
+from orderstream.facts import Dossier
 
 quick = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32)
@@ -124,3 +128,30 @@ def test_deaths_happen(seed: int) -> None:
     told = world.values("orders.verdicts")
     assert len(told) > before
     assert {v["verdict_seq"] for v in told} == {1}
+
+
+def test_died_between_two_logs_of_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record whose cases are logged in several blobs, and only the first of them written: nobody's number begins anew."""
+    monkeypatch.setattr(wire, "MAX_RECORD", 100)
+
+    def desk(*log: bytes) -> route.RouteState:
+        state = route.factory(NAMES, BOOK.pack, METRICS)(0)
+        for blob in log:
+            state.restore(blob)
+        return state
+
+    def read(state: route.RouteState, offset: int, total: int) -> tuple[list[int], list[bytes]]:
+        mail = [(f"api:main:{n}", [Dossier(f"api:main:{n}", offset, BOOK.at(T).version, "paid", "CNY", total, T, T, {},
+                                           document=b"{}", digest=str(total))]) for n in range(3)]  # fmt: skip
+        effects = state.process([engine.Record(NAMES.dossiers, 0, offset, None, wire.encode(mail), (), T)])
+        told = [json.loads(send.value or b"")["verdict_seq"] for send in effects.sends if send.topic == "orders.verdicts"]
+        return told, list(effects.log or [])  # type: ignore[arg-type]
+
+    numbers, log = read(desk(), 1, 100)
+    assert (numbers, len(log)) == ([1, 1, 1], 3)
+    numbers, rest = read(desk(log[0]), 1, 100)
+    assert numbers == [1, 1, 1]
+
+    numbers, _ = read(desk(log[0], *rest), 2, 200)
+
+    assert numbers == [2, 2, 2]
