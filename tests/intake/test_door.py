@@ -242,8 +242,14 @@ async def test_who_is_refused_in_his_body_is_answered_once(caplog: pytest.LogCap
     """The service that was reading it learns that the sender has gone: it has nothing more to say, and nothing to fail at."""
     async with serving(intake_read_seconds=0.2) as live:
         reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
-        writer.write(head(Transfer_Encoding="chunked", **signed(b"")) + b"1\r\nx\r\n0\r\nX: " + b"a" * 100_000)
-        assert (await reader.read()).count(b"HTTP/1.1") == 1
+        writer.write(head(Transfer_Encoding="chunked", **signed(b"")) + b"1\r\nx\r\n0\r\n")
+        async with asyncio.timeout(5):
+            while not live.room.reading:  # noqa: ASYNC110  a test may look
+                await asyncio.sleep(0)
+        writer.write(b"X: " + b"a" * 400_000)
+        heard = await reader.read()
+        assert heard.startswith(b"HTTP/1.1 431 ")
+        assert heard.count(b"HTTP/1.1") == 1
         await asyncio.sleep(0.5)  # past the time for a body
         writer.close()
         await live.emptied()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from orderstream import broker
-from tests.security.secured import Process, Secured
+from tests.security.secured import Secured
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +23,3 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     made = Secured(tmp_path_factory.mktemp("secured"))
     yield made
     made.stop()
-
-
-@pytest.fixture
-def processes() -> Iterator[list[Process]]:
-    """What a test started is ended after it."""
-    started: list[Process] = []
-    yield started
-    for one in started:
-        if one.code() is None:
-            one.end()

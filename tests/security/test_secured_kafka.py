@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -86,51 +87,103 @@ def accepted(state: Path) -> set[str]:
             return set()
 
 
-def test_the_whole_line_works_and_shows_no_secret(secured: Secured, tmp_path: Path, processes: list[Process]) -> None:
-    """Webhook to ERP, each process as its own user; then the analyst's backtest gives the live bytes. No log, however detailed,
-    and no process list shows a password, a shop's secret or the key.
-    """
-    prefix, shop, key = "line.", secrets.token_hex(16), secrets.token_hex(16)
-    secured_as_said = [
-        cli({**secured.admin(), "TOPIC_PREFIX": prefix}, *arguments)
-        for arguments in (("topics", "apply"), ("broker", "secure", str(secured.passwords)))
-    ]
-    assert [done.returncode for done in secured_as_said] == [0, 0], secured_as_said
-    common = {"TOPIC_PREFIX": prefix, "METRICS_PORT": "0", "LOG_LEVEL": "DEBUG", "KEY": "", "KEY_FILE": str(tmp_path / "key")}
-    (tmp_path / "key").write_text(key)
-    (tmp_path / "shops.json").write_text(json.dumps({"api:main": [shop]}))
-    (tmp_path / "skus.jsonl").write_text(json.dumps(examples.ARTICLE) + "\n")
-    operator = secured.user("operator", **common)
-    for arguments in (("rules", "publish", str(STANDARD)), ("catalogue", "load", str(tmp_path / "skus.jsonl"))):
-        done = cli(operator, *arguments)
-        assert (done.returncode, done.stderr) == (0, ""), done
+@dataclass
+class Line:
+    """An installation that runs: each process as its own user, everything that can be logged being logged."""
 
-    for user, module in (
-        ("worker", ("orderstream", "worker")),
-        ("erp", ("orderstream.consumers.erp",)),
-        ("wms", ("orderstream.consumers.wms",)),
+    secured: Secured
+    common: dict[str, str]
+    folder: Path
+    url: str
+    shop: str
+    key: str
+    processes: list[Process]
+
+    def accepted(self) -> set[str]:
+        return accepted(self.folder / "erp")
+
+    def as_user(self, name: str) -> dict[str, str]:
+        return self.secured.user(name, **self.common)
+
+
+@pytest.fixture(scope="module")
+def line(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """Set up by the commands of docs/security.md, and started."""
+    folder, shop, key = tmp_path_factory.mktemp("line"), secrets.token_hex(16), secrets.token_hex(16)
+    (folder / "key").write_text(key)
+    (folder / "shops.json").write_text(json.dumps({"api:main": [shop]}))
+    (folder / "skus.jsonl").write_text(json.dumps(examples.ARTICLE) + "\n")
+    common = {"TOPIC_PREFIX": "line.", "PARTITIONS": "2", "METRICS_PORT": "0", "LOG_LEVEL": "DEBUG"}
+    common |= {"KEY": "", "KEY_FILE": str(folder / "key"), "STATE_DIR": str(folder / "state")}
+    admin, operator = {**secured.admin(), **common}, secured.user("operator", **common)
+    for values, *arguments in (
+        (admin, "topics", "apply"),
+        (admin, "broker", "secure", str(secured.passwords)),
+        (operator, "rules", "publish", str(STANDARD)),
+        (operator, "catalogue", "load", str(folder / "skus.jsonl")),
     ):
-        values = secured.user(user, **common, STATE_DIR=str(tmp_path / user))
-        processes.append(Process(values, tmp_path / f"{user}.log", *module))
-    front, url = intake(secured, common, tmp_path / "intake.log", SECRETS_FILE=str(tmp_path / "shops.json"))
-    processes.append(front)
-    assert [deliver(url, shop, f"A{n}") for n in range(3)] == [200] * 3
-    assert deliver(url, "wrong", "A9") == 401
-    until(lambda: accepted(tmp_path / "erp") == {f"api:main:A{n}" for n in range(3)}, processes)
+        done = cli(values, *arguments)
+        assert (done.returncode, done.stderr) == (0, ""), done
+    processes: list[Process] = []
+    try:
+        for user, *module in (
+            ("worker", "orderstream", "worker"),
+            ("erp", "orderstream.consumers.erp"),
+            ("wms", "orderstream.consumers.wms"),
+        ):
+            values = secured.user(user, **common | {"STATE_DIR": str(folder / user)})
+            processes.append(Process(values, folder / f"{user}.log", *module))
+        front, url = intake(secured, common, folder / "intake.log", SECRETS_FILE=str(folder / "shops.json"))
+        processes.append(front)
+        yield Line(secured, common, folder, url, shop, key, processes)
+        assert [one.end() for one in processes] == [0] * 4
+    finally:
+        for one in processes:
+            if one.code() is None:
+                one.end()
 
-    analyst = secured.user("analyst", **common)
-    live, again = tmp_path / "live.jsonl", tmp_path / "again.jsonl"
+
+def test_the_whole_line_works(line: Line) -> None:
+    """Webhook to ERP, through processes that may do no more than they must; then the analyst's backtest gives the live bytes."""
+    assert [deliver(line.url, line.shop, f"A{n}") for n in range(3)] == [200] * 3
+    assert deliver(line.url, "wrong", "A9") == 401
+    until(lambda: line.accepted() == {f"api:main:A{n}" for n in range(3)}, line.processes)
+
+    live, again = line.folder / "live.jsonl", line.folder / "again.jsonl"
     for arguments in (("verdicts", "--out", str(live)), ("backtest", "--from-topics", "--out", str(again))):
-        assert cli(analyst, *arguments).returncode == 0
+        assert cli(line.as_user("analyst"), *arguments).returncode == 0
     assert live.read_bytes() == again.read_bytes() != b""
 
-    hidden = [shop, key, *(file.read_text().strip() for file in secured.passwords.iterdir())]
+
+def test_a_password_is_rotated_without_a_restart(line: Line) -> None:
+    """New passwords in the files, `broker secure`, and then every connection is new, as the broker goes away and comes back: the
+    same processes go on. The old password is worth nothing.
+    """
+    secured, before = line.secured, line.accepted()
+    hidden = {user: (secured.passwords / user).read_text() for user in ("intake", "worker", "erp", "wms")}
+    (line.folder / "old").write_text(hidden["intake"])
+    for user in hidden:
+        (secured.passwords / user).write_text(secrets.token_urlsafe(32))
+    topics.now(rights.apply(secured.internal, settings_of({**secured.admin(), **line.common}), secured.passwords))
+    assert deliver(line.url, line.shop, "B1") == 200  # who is in stays in
+    secured.stop()
+    secured.start()
+
+    until(lambda: deliver(line.url, line.shop, "B2") == 200, line.processes)
+    until(lambda: line.accepted() == before | {"api:main:B1", "api:main:B2"}, line.processes)
+    told = refused({**line.as_user("intake"), "KAFKA_PASSWORD_FILE": str(line.folder / "old")})
+    assert "takes no such user and password" in told.sentence
+
+
+def test_the_running_line_shows_no_secret(line: Line) -> None:
+    """No log, however detailed, and no process list, the broker's included, has a password, a shop's secret or the key."""
+    hidden = [line.shop, line.key, *(file.read_text().strip() for file in line.secured.passwords.iterdir())]
     table = subprocess.run(["ps", "-eww", "-o", "args="], capture_output=True, text=True, check=True).stdout
     assert "orderstream intake" in table
-    assert "server.properties" in table
-    said = [table, *(one.said() for one in processes), *(file.read_text("utf-8", "replace") for file in tmp_path.rglob("*.txt"))]
-    assert [text for text in said for secret in hidden if secret in text] == []
-    assert [one.end() for one in processes] == [0] * 4
+    assert str(line.secured.home / "server.properties") in table
+    said = [table, *(one.said() for one in line.processes)]
+    assert all("DEBUG" in one.said() for one in line.processes if one.log.name == "worker.log")
+    assert [text[:200] for text in said for secret in hidden if secret in text] == []
 
 
 @pytest.fixture(scope="module")
@@ -300,48 +353,3 @@ def test_a_right_that_is_declared_no_more_is_taken_away(secured: Secured, common
     with pytest.raises(NotAdmitted, match=r"deny\.rules\.packs"):
         kafka.send_all(secured.clients, [("deny.rules.packs", b"k", b"v")], access.client(intruder))
     kafka.send_all(secured.clients, [("deny.orders.outcomes", b"k", b"v")], access.client(intruder))
-
-
-@pytest.fixture
-def turned(secured: Secured) -> Iterator[Secured]:
-    """The secured broker, and running again afterwards."""
-    yield secured
-    if broker._pid(secured.home) is None:
-        secured.start()
-
-
-def test_a_password_is_rotated_without_a_restart(
-    turned: Secured, common: dict[str, str], tmp_path: Path, processes: list[Process]
-) -> None:
-    """New password in the file, `broker secure`, and then every connection is new (the broker went away): intake and the
-    worker of before go on. The old password is worth nothing.
-    """
-    shop = secrets.token_hex(16)
-    (tmp_path / "skus.jsonl").write_text(json.dumps(examples.ARTICLE) + "\n")
-    operator = turned.user("operator", **common)
-    admin = settings_of({**turned.admin(), **common})
-    topics.now(topics.delete(turned.internal, admin))
-    ready(turned, "deny.")
-    for arguments in (("rules", "publish", str(STANDARD)), ("catalogue", "load", str(tmp_path / "skus.jsonl"))):
-        assert cli(operator, *arguments).returncode == 0
-    old = {user: (turned.passwords / user).read_text() for user in ("intake", "worker", "erp")}
-    front, url = intake(turned, common, tmp_path / "intake.log", SECRETS=json.dumps({"api:main": [shop]}))
-    processes.append(front)
-    for user, module in (("worker", ("orderstream", "worker")), ("erp", ("orderstream.consumers.erp",))):
-        processes.append(Process(turned.user(user, **common, STATE_DIR=str(tmp_path / user)), tmp_path / f"{user}.log", *module))
-    assert deliver(url, shop, "B1") == 200
-    until(lambda: "api:main:B1" in accepted(tmp_path / "erp"), processes)
-
-    for user in old:
-        (turned.passwords / user).write_text(secrets.token_urlsafe(32))
-    assert cli({**turned.admin(), **common}, "broker", "secure", str(turned.passwords)).returncode == 0
-    assert deliver(url, shop, "B2") == 200  # who is in stays in
-    turned.stop()
-    turned.start()
-
-    until(lambda: deliver(url, shop, "B3") == 200, processes)
-    until(lambda: accepted(tmp_path / "erp") == {"api:main:B1", "api:main:B2", "api:main:B3"}, processes)
-    (tmp_path / "old").write_text(old["intake"])
-    told = refused({**turned.user("intake", **common), "KAFKA_PASSWORD_FILE": str(tmp_path / "old")})
-    assert "takes no such user and password" in told.sentence
-    assert [one.end() for one in processes] == [0] * 3
