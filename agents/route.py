@@ -45,26 +45,30 @@ class RouteState:
         now = time.time_ns() // 1_000_000
         sends: list[Send] = []
         log: list[bytes] = []
+        repeated: list[Mail] = []
         for record in records:
-            again = record.offset <= self._applied.get(record.topic, -1)
             mail = self._read(record)
-            for public in self._router.process(mail, now, again=again):
-                sends += self._sends(public, again=again)
-            log += self._log(record, mail, again=again)
+            if record.offset <= self._applied.get(record.topic, -1):
+                repeated += mail
+                continue
+            for public in self._router.process(mail, now):
+                sends += self._sends(public, again=False)
+            cases = wire.packed(self._router.log(one) for one in mail)
+            log += self._named(record, list(cases) or [wire.encode([])])
+        if repeated:
+            # what a crash may have swallowed is said once more, of each order as it stands now
+            for public in self._router.process(repeated, now, again=True):
+                sends += self._sends(public, again=True)
+            log += [self._logged("", -1, cases) for cases in wire.packed(self._router.log(one) for one in repeated)]
         self._router.sweep()
         self._show(now)
         return Effects(sends, log or None)
 
-    def _log(self, record: Record, mail: list[Mail], *, again: bool) -> list[bytes]:
-        """Its first blob names the record: from then on it is known to have been taken in, and is said again when it is read again."""
-        blobs: list[bytes] = []
-        head = ("", -1) if again else (record.topic, record.offset)
-        for cases in wire.packed(self._router.log(one) for one in mail):
-            blobs.append(self._logged(*head, cases))
-            head = ("", -1)
-        if not again:
-            self._applied[record.topic] = record.offset
-        return blobs or ([] if again else [self._logged(*head, wire.encode([]))])
+    def _named(self, record: Record, cases: list[bytes]) -> list[bytes]:
+        """Blobs of which the first names the record: once that one is written, the record is known to have been taken in."""
+        self._applied[record.topic] = record.offset
+        first = self._logged(record.topic, record.offset, cases[0])
+        return [first, *(self._logged("", -1, more) for more in cases[1:])]
 
     def _logged(self, topic: str, offset: int, cases: bytes) -> bytes:
         return wire.encode((topic, offset, self._router.progress, msgspec.Raw(cases)))

@@ -216,11 +216,12 @@ class Settings(BaseSettings):
             return read_secret(self.key_file)
         path = self.state_dir / "key"
         try:
-            return path.read_bytes().strip() or _make_key(path)
-        except FileNotFoundError:
-            return _make_key(path)
+            return (path.read_bytes().strip() if path.exists() else b"") or _make_key(path)
         except OSError as error:
-            raise BadSettings(f"密钥文件不可读 · key file {path}: {error.strerror}") from None
+            raise BadSettings(
+                f"密钥文件 {path} 不可用（{error.strerror}），请设置 {PREFIX}KEY_FILE 或腾出磁盘"
+                f" · key file {path}: {error.strerror}; set {PREFIX}KEY_FILE, or make room"
+            ) from None
 
     def shop_secrets(self, channel: str, shop: str) -> tuple[bytes, ...]:
         """The secrets a shop may sign with, newest first; () for a shop that is not configured. Reads secrets_file anew."""

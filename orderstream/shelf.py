@@ -22,7 +22,7 @@ V = TypeVar("V")
 Frozen = bytes | list[bytes]
 """A value's bytes: whole, or in parts that are to be taken in one after the other."""
 
-HOT = 4096
+HOT = 1024
 """Values that stay objects in any case: what a partition is asked for within a few seconds under load."""
 
 
