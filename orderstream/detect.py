@@ -154,17 +154,25 @@ class Detector:
     def _expire(self, name: str, before: int) -> int | None:
         """Forgets an entity's orders before an event time (ms); that of the first which remains."""
         frozen = self.entities.frozen(name)
-        if isinstance(frozen, bytes):
-            # once frozen by us it is whole: each order once, and nothing but facts
-            facts = [one for one in wire.decode_news(frozen) if isinstance(one, Fact)]
-            kept = [fact for fact in facts if fact.at >= before]
-            if len(facts) == wire.length(frozen) and len({fact.order for fact in facts}) == len(facts):
-                self.entries -= len(facts) - len(kept)
-                if kept:
-                    self.entities.lay(name, wire.encode(kept))
-                else:
-                    self.entities.discard(name)
-                return min((fact.at for fact in kept), default=None)
+        if frozen is None:
+            return self._expire_live(name, before)
+        news = _read(frozen)
+        if all(isinstance(one, Fact) and one.at < before for one in news):
+            # most entities are one order's
+            self.entries -= len(news)
+            self.entities.discard(name)
+            return None
+        entity = Entity(name, self._zone)
+        entity.remember(news, self._packs)
+        entity.expire(before)
+        kept = entity.told()
+        self.entries += len(kept) - len(news)
+        self.entities.lay(name, wire.encode(kept))
+        # only reference data: it is looked at again
+        oldest = entity.oldest()
+        return oldest if oldest is not None else before + self._kept(name)
+
+    def _expire_live(self, name: str, before: int) -> int | None:
         entity = self.entities.get(name)
         if entity is None:
             return None
