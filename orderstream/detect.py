@@ -53,9 +53,9 @@ class Detector:
         self.position = max(self.position, position)
         self._meet(batch.packs)
         for name, at, sealed in batch.items:
-            new = name not in self.entities
             news = bytes(sealed)
-            if not self.entities.add(name, news):
+            new = self.entities.add(name, news)
+            if new is None:
                 self._tell(name, at, wire.decode_news(news))
                 continue
             self.entries += wire.length(news)
@@ -132,7 +132,7 @@ class Detector:
 
     def _kept(self, name: str) -> int:
         # a trust may be of a kind that no rule asks
-        kept = self._keep.get(name.partition(":")[0])
+        kept = self._keep.get(name[: name.index(":")])
         return kept if kept is not None else max(self._keep.values(), default=times.DAY)
 
     def _schedule(self, name: str, at: int) -> None:

@@ -165,9 +165,8 @@ class Normaliser:
     def restore(self, order: str, state: bytes, progress: int) -> None:
         """Puts back what `process` had left of an order, encoded. progress: as it was then (ms)."""
         self.progress = max(self.progress, progress)
-        if order not in self.orders:
+        if self.orders.lay(order, state):
             self._due.add(self.progress + MEMORY, order)
-        self.orders.lay(order, state)
 
     def states(self) -> Iterator[tuple[str, bytes]]:
         """All orders with their states, encoded, in any number of helpings."""

@@ -127,15 +127,14 @@ class Router:
     def restore(self, order: str, standing: Standing, sealed: bytes, progress: int) -> None:
         """Puts back what `log` gave, unread. progress: as it was then (ms)."""
         self.progress = max(self.progress, progress)
-        if order not in self.cases:
-            self._due.add(self.progress + MEMORY, order)
         if standing & 1:
             self.pending.setdefault(order, progress)
-        else:
+        elif self.pending:
             self.pending.pop(order, None)
-        if standing & 2:
-            self.cases.lay(order, _WHOLE + sealed)
-        elif not self.cases.add(order, _PART + sealed):
+        new = self.cases.lay(order, _WHOLE + sealed) if standing & 2 else self.cases.add(order, _PART + sealed)
+        if new:
+            self._due.add(self.progress + MEMORY, order)
+        elif new is None:
             case = self._case(order)
             for item in _items.decode(sealed):
                 take(case, item)

@@ -67,24 +67,25 @@ class Shelf(Generic[T]):
         """A value for a key that has none."""
         self._young[key] = value
 
-    def lay(self, key: str, whole: bytes) -> None:
-        """A value's bytes, in place of whatever is there."""
-        self._young.pop(key, None)
-        self._old.pop(key, None)
+    def lay(self, key: str, whole: bytes) -> bool:
+        """A value's bytes, in place of whatever is there; whether nothing was."""
+        new = key not in self._cold and self._young.pop(key, None) is None and self._old.pop(key, None) is None
         self._cold[key] = whole
+        return new
 
-    def add(self, key: str, part: bytes) -> bool:
-        """One more part of a value's bytes. False, and nothing done, where the value is an object now."""
-        if key in self._young or key in self._old:
-            return False
+    def add(self, key: str, part: bytes) -> bool | None:
+        """One more part of a value's bytes; whether it is the first. None, and nothing done, where the value is an object now."""
         known = self._cold.get(key)
         if known is None:
+            if key in self._young or key in self._old:
+                return None
             self._cold[key] = part
-        elif isinstance(known, list):
+            return True
+        if isinstance(known, list):
             known.append(part)
         else:
             self._cold[key] = [known, part]
-        return True
+        return False
 
     def frozen(self, key: str) -> Frozen | None:
         """The bytes, where the value is bytes now."""
@@ -129,12 +130,11 @@ class Due:
     def add(self, at: int, key: str) -> None:
         """at: ms."""
         minute = at // MINUTE + 1
-        keys = self._keys.get(minute)
-        if keys is None:
+        try:
+            self._keys[minute].append(key)
+        except KeyError:
             self._keys[minute] = [key]
             heapq.heappush(self._minutes, minute)
-        else:
-            keys.append(key)
 
     def until(self, now: int) -> list[str]:
         """Takes out what is due by now (ms)."""
