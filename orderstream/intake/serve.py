@@ -23,8 +23,10 @@ from orderstream.intake.sink import Sink
 from orderstream.settings import Settings
 
 GRACE_SECONDS = 10
-SPARE_FILES = 200
-"""Descriptors that are not senders': Kafka's connections, secrets files, and who has just been accepted to be sent away."""
+BACKLOG = 1024
+"""Connections that may wait to be taken, and that are taken in one turn of the loop."""
+SPARE_FILES = 200 + BACKLOG
+"""Descriptors that are not senders': Kafka's connections, secrets files, and those just taken in, of whom some are sent away."""
 
 
 def run(settings: Settings) -> None:
@@ -43,7 +45,8 @@ def run(settings: Settings) -> None:
         room = Room(Limits(connections=_connections(), requests=settings.intake_in_flight * 2))
         config = uvicorn.Config(
             app,
-            loop="auto",
+            # uvloop takes one new connection a turn of its loop: under load the queue of those who connect overflows
+            loop="asyncio",
             http=room.protocol(),
             ws="none",
             proxy_headers=False,
@@ -53,7 +56,7 @@ def run(settings: Settings) -> None:
             date_header=False,
             timeout_keep_alive=20,
             timeout_graceful_shutdown=GRACE_SECONDS,
-            backlog=2048,
+            backlog=BACKLOG,
         )
         print(f"接收服务 http://{host}:{port}/hooks/… → Kafka {broker.address} · intake is up", flush=True)  # noqa: T201
         # uvicorn raises the signal again when it is done: then it is to end us quietly
@@ -68,7 +71,7 @@ def _connections() -> int:
     if soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(16, min(Limits().connections, soft - SPARE_FILES))
+    return min(Limits().connections, max(256, soft - SPARE_FILES))
 
 
 def _listen(host: str, port: int) -> socket.socket:
