@@ -130,7 +130,7 @@ class NormaliseState:
         try:
             raw = self._raw(record)
         except wire.EnvelopeError as error:
-            return _strange(record, "bad-envelope", str(error))
+            return strange(record, "bad-envelope", str(error))
         self._metrics.orders.labels("normalise", raw.channel).inc()
         self._metrics.hop_latency.labels("normalise").observe(max(0, now - raw.received_at) / 1000)
         done = self._normaliser.process(raw, record.offset, now)
@@ -151,7 +151,7 @@ class NormaliseState:
         try:
             order = _forgotten.decode(record.value or b"").order_id
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _strange(record, "bad-forgotten", str(error))
+            return strange(record, "bad-forgotten", str(error))
         state = self._normaliser.forget(order)
         if state is not None:
             changed[order] = state
@@ -169,7 +169,7 @@ class NormaliseState:
             for update in updates({**kind, **said}, self._keys, self._currency):
                 facts[wire.entity_partition(update.entity, self._partitions)].setdefault(update.entity, []).append(update)
         except (ReplayError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            return _strange(record, "bad-reference", str(error))
+            return strange(record, "bad-reference", str(error))
         return None
 
     def _fact_sends(self, facts: dict[int, dict[str, list[News]]], *, idle: bool) -> list[Send]:
@@ -184,7 +184,7 @@ class NormaliseState:
         return out
 
 
-def _strange(record: Record, code: str, why: str) -> Rejection:
+def strange(record: Record, code: str, why: str) -> Rejection:
     """A record that is nobody's order and nobody's reference: it goes where people see it, with its bytes."""
     value = record.value or b""
     digest = hashlib.sha256(value).hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from agents.normalise import Names
+from agents.normalise import Names, strange
 from orderstream import wire
 from orderstream.engine import Effects, Record, Send
 from orderstream.facts import Mail
@@ -17,6 +17,10 @@ from orderstream.replay import outcome
 from orderstream.route import Public, Router, Standing
 from orderstream.shelf import helpings
 from orderstream.windows import Packs
+
+
+class BadOutcome(ValueError):  # noqa: N818 - named for what it is
+    """A record of orders.outcomes that can't be read."""
 
 
 class Logged(msgspec.Struct, array_like=True):
@@ -47,7 +51,15 @@ class RouteState:
         log: list[bytes] = []
         repeated: list[Mail] = []
         for record in records:
-            mail = self._read(record)
+            try:
+                mail = self._read(record)
+            except BadOutcome as error:
+                # nobody's outcome: it goes where people see it, with its bytes
+                rejection = strange(record, "bad-outcome", str(error))
+                self._metrics.reject(rejection.channel, rejection.code, len(rejection.body))
+                value = msgspec.json.encode(rejection)
+                sends.append(Send(self._names.rejected, value, rejection.order_id.encode(), public=True))
+                continue
             if record.offset <= self._applied.get(record.topic, -1):
                 repeated += mail
                 continue
@@ -97,9 +109,10 @@ class RouteState:
             return wire.decode_mail(record.value) if record.value else []
         try:
             said = outcome(json.loads(record.value or b""))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._metrics.reject("outcomes", "bad-outcome", len(record.value or b""))
-            return []
+        except KeyError as error:
+            raise BadOutcome(f"it lacks {error}") from error
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise BadOutcome(str(error)) from error
         return [(said.order, [said])]
 
     def _sends(self, public: Public, *, again: bool) -> list[Send]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from histories import BOOK, CATALOGUE, GOODS, KEYS, Record, T, raw, run, text
+from hops import METRICS, NAMES
 from oracle import Numbers, opinions
 
-from orderstream import wire
-from orderstream.normalise import Books, Normaliser
+from agents import route
+from orderstream import engine, wire
+from orderstream.normalise import Books, Normaliser, Rejection
 from orderstream.replay import read_item
 from orderstream.times import DAY, MINUTE, SECOND
 
@@ -70,3 +73,19 @@ def test_record_read_again_is_said_again() -> None:
     assert again.dossier == first.dossier
     assert first.facts.items() <= again.facts.items()
     assert after.process(items[1], 10, 0).dossier is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"order_id":"api:main:1"}', b'{"outcome":"no such","order_id":"1","at":"x"}', b"\xff"]
+)
+def test_an_outcome_that_nobody_understands_is_kept(body: bytes) -> None:
+    """What is no outcome goes to orders.rejected with its bytes, and changes nothing else."""
+    state = route.factory(NAMES, BOOK.pack, METRICS)(0)
+
+    effects = state.process([engine.Record(NAMES.outcomes, 0, 0, None, body, (), T)])
+
+    (sent,) = effects.sends
+    rejected = msgspec.json.decode(sent.value or b"", type=Rejection)
+    assert (sent.topic, sent.public) == (NAMES.rejected, True)
+    assert (rejected.code, rejected.body, rejected.channel) == ("bad-outcome", body, "outcomes")
+    assert effects.log is None
