@@ -127,8 +127,9 @@ class Volley:
             return
         self._open += 1
         try:
-            _, sender = await asyncio.get_running_loop().create_connection(lambda: _Sender(self), "127.0.0.1", self._port)
-        except OSError:
+            async with asyncio.timeout(PATIENCE):
+                _, sender = await asyncio.get_running_loop().create_connection(lambda: _Sender(self), "127.0.0.1", self._port)
+        except OSError:  # TimeoutError is one
             self._open -= 1
             self.offered += 1
             self.answers[0] += 1
@@ -297,9 +298,11 @@ def measure(line: rig.Rig, times: float, seconds: float) -> dict[str, Any]:
     requests = presigned(shop.deliveries[: int(offered * seconds)], SECRETS, int(time.time()))
     before = rig.memory(intake.pid).rss / 1e6
     memory: list[tuple[float, float]] = []
+    began = time.time()
     volley, cost = uvloop.run(_load(port, requests, offered, intake.pid, memory))
     ended = time.time()
-    rate = kafka.count(line.address, line.name("orders.raw.api")) + kafka.count(line.address, line.name("orders.raw.shopify"))
+    sent_in = ended - began
+    kept = kafka.count(line.address, line.name("orders.raw.api")) + kafka.count(line.address, line.name("orders.raw.shopify"))
     while not kafka.worked_off(line.settings, line.address, 20):
         if time.time() - ended > CATCH_UP_S:
             raise RunFailed("the workers did not catch up")
@@ -323,8 +326,9 @@ def measure(line: rig.Rig, times: float, seconds: float) -> dict[str, Any]:
         "intake_mb_before": round(before, 1),
         "intake_mb_max": max(mb for _, mb in memory),
         "intake_mb": memory,
-        "raw_records": rate,
+        "raw_records": kept,
         "worker_restarts": restarts,
+        "sent_in_s": round(sent_in, 1),
         "catch_up_s": round(caught_up, 1),
         "verdicts": len(lines),
         "missing": len(missing),

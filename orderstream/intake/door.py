@@ -41,7 +41,7 @@ class Limits(msgspec.Struct, frozen=True):
     """
 
     connections: int = 4096
-    requests: int = 2000
+    requests: int = 1000
     begun: int = 256
     held: int = 64 * 1_048_576
     head: int = 16_384
@@ -305,9 +305,15 @@ class Door(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         room = self._room
-        if room.begun >= self._limits.begun or len(self.tasks) >= self._limits.requests:
-            super()._start_asgi_task(cycle, _busy)
-            return
+        # who asks whether we live is always answered: a supervisor would end us for being busy
+        if cycle.scope["method"] == "POST":
+            full = len(self.tasks) >= self._limits.requests
+            if full and room.reading:
+                next(iter(room.reading)).refuse(503)
+                full = False
+            if full or room.begun >= self._limits.begun:
+                super()._start_asgi_task(cycle, _busy)
+                return
 
         async def begin(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
             room.begun -= 1

@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
         topics.now(topics.check(broker.address, settings))
         app = create_app(settings, Sink(broker.address, settings))
         host, port = listener.getsockname()[:2]
-        room = Room(Limits(connections=_connections(), requests=settings.intake_in_flight * 2))
+        room = Room(Limits(connections=_connections(), requests=settings.intake_in_flight))
         config = uvicorn.Config(
             app,
             # uvloop takes one new connection a turn of its loop: under load the queue of those who connect overflows

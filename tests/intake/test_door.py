@@ -179,6 +179,8 @@ async def test_past_the_limit_of_requests_the_answer_is_503_with_retry_after() -
         async with asyncio.timeout(5):
             while len(live.room.serving) < 4:  # noqa: ASYNC110  a test may look
                 await asyncio.sleep(0.01)
+        for path in ("healthz", "readyz", "metrics"):
+            assert (await client.get(f"http://127.0.0.1:{live.port}/{path}")).status_code == 200, "busy is not dead"
         for _ in range(3):
             refused = await client.post(live.url, content=body, headers=signed(body))
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
@@ -188,6 +190,22 @@ async def test_past_the_limit_of_requests_the_answer_is_503_with_retry_after() -
         assert len(shelf.kept) == 5
         assert live.room.idle
         assert live.room.held == 0, "what is answered is let go, though the connection stays"
+
+
+async def test_slow_bodies_do_not_use_up_the_requests() -> None:
+    """Where as many are under way as may be, the body that has kept us waiting longest goes, and who sends at once is served."""
+    async with serving(Limits(requests=10), intake_read_seconds=20) as live, live.good_sender():
+        slow = [head(Content_Length="1000", **signed(b"")), b"x"]
+        senders = []
+        for _ in range(40):
+            senders.append(asyncio.create_task(live.status(*slow)))
+            await asyncio.sleep(0.01)
+        await asyncio.wait(senders, timeout=1)
+        left = [one for one in senders if not one.done()]
+        assert 0 < len(left) <= 10
+        assert {one.result() for one in senders if one not in left} == {503}
+        for one in left:
+            one.cancel()
 
 
 async def test_more_than_can_be_looked_at_in_time_is_refused_at_once() -> None:
