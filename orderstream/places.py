@@ -31,6 +31,11 @@ class Division:
     lon: float
     names: tuple[str, ...] = ()
     children: list[Division] = field(default_factory=list)
+    heads: Heads = field(default_factory=dict)
+    """The children's names by their first two characters."""
+
+
+Heads = dict[str, list[tuple[str, Division]]]
 
 
 def _names(name: str) -> tuple[str, ...]:
@@ -57,7 +62,13 @@ def divisions() -> dict[str, Division]:
         parent = _parent(code, table)
         if parent is not None:
             parent.children.append(table[code])
+            _put(parent.heads, table[code])
     return table
+
+
+def _put(heads: Heads, division: Division) -> None:
+    for name in division.names:
+        heads.setdefault(name[:2], []).append((name, division))
 
 
 def _parent(code: str, table: dict[str, Division]) -> Division | None:
@@ -69,8 +80,12 @@ def _parent(code: str, table: dict[str, Division]) -> Division | None:
 
 
 @lru_cache(maxsize=1)
-def _tops() -> list[Division]:
-    return [d for d in divisions().values() if d.level == 1]
+def _tops() -> Heads:
+    heads: Heads = {}
+    for division in divisions().values():
+        if division.level == 1:
+            _put(heads, division)
+    return heads
 
 
 @lru_cache(maxsize=1)
@@ -83,16 +98,22 @@ def _unique() -> dict[str, Division]:
     return {name: found[0] for name, found in seen.items() if len(found) == 1 and len(name) >= 3}
 
 
-def _descend(text: str, under: list[Division], depth: int = 2) -> tuple[Division, str] | None:
-    """The division among `under`, or below one of them, that the text begins with; longest name first."""
+def _longest(text: str, heads: Heads) -> tuple[Division, str] | None:
+    """The division whose name the text begins with; the longest name first."""
     best: tuple[Division, str] | None = None
-    for division in under:
-        for name in division.names:
-            if text.startswith(name) and (best is None or len(name) > len(best[1])):
-                best = (division, name)
+    # one division is called 县, and nothing else
+    for name, division in (*heads.get(text[:2], ()), *heads.get(text[:1], ())):
+        if text.startswith(name) and (best is None or len(name) > len(best[1])):
+            best = (division, name)
+    return best
+
+
+def _descend(text: str, under: Division, depth: int = 2) -> tuple[Division, str] | None:
+    """The division directly under one, or below those where only one fits, that the text begins with."""
+    best = _longest(text, under.heads)
     if best is not None or depth == 0:
         return best
-    found = [hit for division in under if (hit := _descend(text, division.children, depth - 1))]
+    found = [hit for division in under.children if (hit := _descend(text, division, depth - 1))]
     return found[0] if len({hit[0].code for hit in found}) == 1 else None
 
 
@@ -102,7 +123,7 @@ def locate(text: str) -> tuple[str | None, str]:
 
     text: no spaces or punctuation. Names that repeat ("北京市北京市海淀区") are taken off once each time they stand there.
     """
-    hit = _descend(text, _tops(), depth=0)
+    hit = _longest(text, _tops())
     if hit is None:
         for size in range(min(len(text), 12), 2, -1):
             division = _unique().get(text[:size])
@@ -122,7 +143,7 @@ def locate(text: str) -> tuple[str | None, str]:
         if here.code[:2] in _MUNICIPALITIES and rest.startswith(("市辖区", "直辖市")):
             rest = rest[3:]
             continue
-        deeper = _descend(rest, here.children)
+        deeper = _descend(rest, here)
         if deeper is None:
             return here.code, rest
         here, name = deeper
