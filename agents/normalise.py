@@ -104,7 +104,7 @@ class NormaliseState:
         return wire.encode((self._normaliser.progress, msgspec.Raw(states)))
 
     def dump(self) -> Iterator[bytes]:
-        for states in helpings(self._normaliser.states(), 50):
+        for states in helpings(self._normaliser.states(), lambda one: len(one[1])):
             yield self._logged(wire.encode([(order, msgspec.Raw(state)) for order, state in states]))
 
     def restore(self, blob: bytes) -> None:

@@ -95,7 +95,7 @@ class RouteState:
             self._router.restore(order, standing, sealed, logged.progress)
 
     def dump(self) -> Iterator[bytes]:
-        for cases in helpings(self._router.logs(), 50):
+        for cases in helpings(self._router.logs(), lambda case: len(case[2])):
             yield wire.encode(Logged("", -1, self._router.progress, cases))
         for topic, offset in self._applied.items():
             yield wire.encode(Logged(topic, offset, self._router.progress, []))

@@ -17,6 +17,9 @@ from orderstream.rules.pack import Pack
 from orderstream.shelf import Due, Frozen, Shelf, helpings
 from orderstream.windows import Entity, Entry, Packs
 
+PART = 500
+"""Facts of one entity that are written down at once."""
+
 
 class Detector:
     """The entities of one partition. zone: IANA name of the shop's calendar day. sources: how many normalisers tell it facts."""
@@ -67,16 +70,18 @@ class Detector:
         """All that is remembered, as batches for `restore`, in any number of helpings. `position` is as it is then."""
         for source, (progress, idle) in sorted(self._progress.items()):
             yield wire.Sealed(source, progress, idle, [], [])
-        for told in helpings(self._told(), 200):
+        for told in helpings(self._told(), lambda one: len(bytes(one[2]))):
             source, (progress, idle) = next(iter(self._progress.items()))
             yield wire.Sealed(source, progress, idle, sorted(self._versions), told)
 
     def _told(self) -> Iterator[tuple[str, int, msgspec.Raw]]:
         for name, held in self.entities.items():
             news = held.told() if isinstance(held, Entity) else _read(held)
-            at = min((one.at for one in news if isinstance(one, Fact)), default=NO_FACT)
-            if news:
-                yield name, at, msgspec.Raw(held if isinstance(held, bytes) else wire.encode(news))
+            # of a busy one a part at a time: what is told anew meanwhile has a higher version
+            for start in range(0, len(news), PART):
+                part = news[start : start + PART]
+                at = min((one.at for one in part if isinstance(one, Fact)), default=NO_FACT)
+                yield name, at, msgspec.Raw(wire.encode(part))
 
     def _tell(self, name: str, at: int, news: list[News]) -> tuple[Entity, list[Entry]]:
         """An entity is told something; its entries that are to be answered because of it."""

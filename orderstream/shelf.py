@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Generic, TypeVar
 
 from orderstream.times import MINUTE
@@ -144,8 +143,15 @@ class Due:
         return out
 
 
-def helpings(items: Iterable[V], number: int) -> Iterator[list[V]]:
-    """The items, so many at a time."""
-    rest = iter(items)
-    while helping := list(islice(rest, number)):
+def helpings(items: Iterable[V], size: Callable[[V], int], limit: int = 100_000) -> Iterator[list[V]]:
+    """The items, some at a time: until they have come to `limit`, and none taken before its time."""
+    helping: list[V] = []
+    total = 0
+    for item in items:
+        helping.append(item)
+        total += size(item)
+        if total >= limit:
+            yield helping
+            helping, total = [], 0
+    if helping:
         yield helping

@@ -19,6 +19,7 @@ from histories import BOOK, GOODS, KEYS, ZONE, when
 
 from agents import detect, normalise, route
 from agents.normalise import Names
+from orderstream import detect as entities
 from orderstream import replay, shelf, topics, wire
 from orderstream.engine import Effects, Record, Send, partition_for
 from orderstream.metrics import Metrics
@@ -29,7 +30,7 @@ from orderstream.verdict import Line, Signal, rejected_line
 NAMES = Names("")
 RAW = topics.raw("api", "")
 METRICS = Metrics()
-HOT, WHOLE = shelf.HOT, wire.MAX_RECORD
+HOT, WHOLE, PART = shelf.HOT, wire.MAX_RECORD, entities.PART
 
 
 @dataclass
@@ -197,6 +198,7 @@ class World:
             shelf.HOT = self.random.choice((1, 1, 3, 4096))
             # and what is too much for one record is several
             wire.MAX_RECORD = self.random.choice((500, 3000, WHOLE))
+            entities.PART = self.random.choice((1, PART))
             if self.random.random() < 0.05:
                 self.random.choice(self.lanes).dump()
             if deaths and self.random.random() < 0.08:
@@ -206,7 +208,7 @@ class World:
                 self.take(lane, self.random.choice(self.waiting(lane)))
             else:
                 self.flush(self.random.choice(busy))
-        shelf.HOT, wire.MAX_RECORD = HOT, WHOLE
+        shelf.HOT, wire.MAX_RECORD, entities.PART = HOT, WHOLE, PART
         for lane in self.lanes:
             effects = lane.state.idle()
             if effects is not None:
