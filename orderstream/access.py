@@ -8,6 +8,7 @@ that hangs, and Kafka tells a client that it does not know as little as it can.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Callable
@@ -45,6 +46,7 @@ def context(settings: Settings) -> ssl.SSLContext | None:
         made = ssl.create_default_context(cafile=settings.kafka_ca)
     except (OSError, ssl.SSLError):
         raise BadFile(f"CA 文件不可用 · ORDERSTREAM_KAFKA_CA: cannot use {settings.kafka_ca}") from None
+    made.sslobject_class = _Brief
     if settings.kafka_cert is not None:
         try:
             # an encrypted key must fail here, and not ask the terminal of a service for its password
@@ -52,6 +54,19 @@ def context(settings: Settings) -> ssl.SSLContext | None:
         except (OSError, ssl.SSLError):
             raise BadFile(f"客户端证书不可用 · ORDERSTREAM_KAFKA_CERT: cannot use {settings.kafka_cert} and its key") from None
     return made
+
+
+class _Brief(ssl.SSLObject):
+    """TLS that says goodbye and does not wait for the answer.
+
+    A fetch waits at Kafka when a consumer closes. Its answer comes between the two goodbyes, and the loop then waits out its
+    30 s for the second one: at each start of a worker, and whenever it looks for a claim. Nobody waits for what a closed
+    connection would still have said.
+    """
+
+    def unwrap(self) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            super().unwrap()
 
 
 class _Password(str):

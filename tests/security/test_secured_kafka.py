@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 
@@ -353,3 +354,24 @@ def test_a_right_that_is_declared_no_more_is_taken_away(secured: Secured, common
     with pytest.raises(NotAdmitted, match=r"deny\.rules\.packs"):
         kafka.send_all(secured.clients, [("deny.rules.packs", b"k", b"v")], access.client(intruder))
     kafka.send_all(secured.clients, [("deny.orders.outcomes", b"k", b"v")], access.client(intruder))
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_reader_that_has_read_closes_at_once(
+    secured: Secured, common: dict[str, str], loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Though its next fetch still waits at Kafka: a worker closes readers at its start, and whenever it looks for a claim."""
+    settings = settings_of(secured.user("erp", **common))
+
+    async def read_and_close() -> float:
+        consumer = AIOKafkaConsumer(bootstrap_servers=settings.brokers, fetch_max_wait_ms=20_000, **access.client(settings))
+        await consumer.start()
+        consumer.assign([TopicPartition("deny.orders.released", 0)])
+        await consumer.seek_to_end()
+        await consumer.getmany(timeout_ms=500)
+        began = time.monotonic()
+        await consumer.stop()
+        return time.monotonic() - began
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(read_and_close()) < 5
