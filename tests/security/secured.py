@@ -57,8 +57,12 @@ class Secured:
             assert broker._pid(self.home) is not None, broker._log_tail(self.home, 3000)
             assert time.monotonic() < deadline, broker._log_tail(self.home, 3000)
             time.sleep(0.05)
+        # a suite that is killed must not leave a broker behind
+        self._mine = broker.Broker(self.clients, "java", owned=True, home=self.home)
+        self._mine._watch()
 
     def stop(self) -> None:
+        self._mine._unwatch()
         broker._end_java(self.home, signal.SIGTERM)
 
     def admin(self) -> dict[str, str]:
