@@ -198,7 +198,9 @@ def test_every_topic_says_who_what_and_how_long() -> None:
         if topic.codec is not None:
             module = topic.codec.removeprefix("orderstream.").replace(".", "/")
             assert any((ROOT.parent / "orderstream" / f"{module}{end}").exists() for end in (".py", "/__init__.py")), topic.codec
-    expected = {f"orders.raw.{channel}" for channel in CHANNELS} | {f"{{group}}-{hop}-{log}" for hop in topics.HOPS for log in ("changelog", "archive")}
+    expected = {f"orders.raw.{channel}" for channel in CHANNELS} | {
+        f"{{group}}-{hop}-{log}" for hop in topics.HOPS for log in ("changelog", "archive")
+    }
     assert expected <= {topic.name for topic in declared}
     assert [topic.name for topic in declared if topic.config["cleanup.policy"] == "compact"] == ["catalog.skus", "rules.packs"]
     assert [topic.name for topic in declared if topic.partitions == 1] == ["catalog.skus", "rules.packs"]

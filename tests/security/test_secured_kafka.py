@@ -135,6 +135,8 @@ def line(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             values = secured.user(user, **common | {"STATE_DIR": str(folder / user)})
             processes.append(Process(values, folder / f"{user}.log", *module))
         front, url = intake(secured, common, folder / "intake.log", SECRETS_FILE=str(folder / "shops.json"))
+        for process, ready_line in zip(processes, ("Worker ready", "erp 就绪", "wms 就绪"), strict=True):
+            process.until_said(ready_line)
         processes.append(front)
         yield Line(secured, common, folder, url, shop, key, processes)
         assert [one.end() for one in processes] == [0] * 4
