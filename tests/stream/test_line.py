@@ -28,7 +28,7 @@ from tests.stream.line import STANDARD, Workers, await_lines, prepare, send
 pytestmark = [pytest.mark.stream, pytest.mark.timeout(400)]
 
 ORDERS = int(os.environ.get("ORDERSTREAM_TEST_ORDERS", "20000"))
-SHUFFLED = int(os.environ.get("ORDERSTREAM_TEST_ORDERS", "6000"))
+SHUFFLED = int(os.environ.get("ORDERSTREAM_TEST_ORDERS", "3000"))
 """An hour's shuffle of ten minutes' orders judges every window again and again: the whole 20,000 take two minutes more."""
 
 START = times.parse("2026-11-11T12:00:00Z")
