@@ -84,7 +84,11 @@ def test_a_person_is_forgotten_and_nobody_else(
 
         after = holding(system, theirs)
         assert after.keys() == before.keys() - {"orders.released", "orders.review", "orders.frozen"}
-        assert holding(system, others) == kept
+        still = holding(system, others)
+        # a hop's own log may say of an order again what it said before: it grows, and loses nothing
+        logs = {topic for topic in kept if topic.endswith(("-changelog", "-archive"))}
+        assert {topic: n for topic, n in still.items() if topic not in logs} == {t: n for t, n in kept.items() if t not in logs}
+        assert all(still[topic] >= kept[topic] for topic in logs)
         assert verdicts_of(system) == verdicts
         forgotten_by_the_erp(system, theirs, others)
 
