@@ -20,7 +20,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 from msgspec import Meta
 
-from orderstream.channels import Refused, reading
+from orderstream.channels import Proved, Push, Refused, Reply, reading
 from orderstream.channels.reading import MAX_ID, MAX_LINES, MAX_QUANTITY, MAX_REVISION, Fault, absent, text
 from orderstream.money import MAX_MINOR
 from orderstream.orders import Address, Buyer, Customs, Discount, Line, Order, Parsed, Payment, Raw, Status
@@ -120,19 +120,20 @@ class Api:
 
     id = "api"
     headers: tuple[str, ...] = ()
+    accepted = Reply()
 
-    def verify(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes], now_ms: int) -> str:
-        """How the sender was proved. Raises Refused; which part failed goes to a metric, not to the sender."""
-        stamp = headers.get(TIMESTAMP, "")
-        match = _SIGNATURE.fullmatch(headers.get(SIGNATURE, ""))
+    def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
+        """Who sent it. Raises Refused; which part failed goes to a metric, not to the sender."""
+        stamp = push.headers.get(TIMESTAMP, "")
+        match = _SIGNATURE.fullmatch(push.headers.get(SIGNATURE, ""))
         if match is None or not _DIGITS.fullmatch(stamp):
             raise Refused("unsigned")
-        genuine = reading.signed(bytes.fromhex(match[1]), stamp.encode() + b"." + body, secrets)
+        genuine = reading.signed(bytes.fromhex(match[1]), stamp.encode() + b"." + push.body, secrets)
         if not genuine:
             raise Refused("bad-signature")
         if abs(now_ms - int(stamp) * 1000) > MAX_SKEW_MS:
             raise Refused("stale")
-        return "hmac-sha256"
+        return Proved("hmac-sha256", (push.body,))
 
     def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
         """The order id of a body that names a usable one, however broken the rest is."""
@@ -140,9 +141,9 @@ class Api:
         number = _number(body)
         return None if number is None else f"api:{shop}:{number}"
 
-    def ping(self, body: bytes, headers: Mapping[str, str]) -> bool:
-        """Our own format has no test deliveries."""
-        del body, headers
+    def thin(self, raw: Raw) -> bool:
+        """Never: our own format says all there is."""
+        del raw
         return False
 
     def parse(self, raw: Raw) -> Parsed:

@@ -31,7 +31,7 @@ from typing import Any
 
 import msgspec
 
-from orderstream.channels import Refused, reading
+from orderstream.channels import Proved, Push, Refused, Reply, reading
 from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, absent
 from orderstream.orders import (
     WITHDRAWN,
@@ -90,25 +90,32 @@ class Shopify:
 
     id = "shopify"
     headers: tuple[str, ...] = (TOPIC,)
+    accepted = Reply()
 
-    def verify(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes], now_ms: int) -> str:
-        """How the sender was proved: base64 of HMAC-SHA256(app secret, body). Raises Refused."""
+    def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
+        """Who sent it: base64 of HMAC-SHA256(app secret, body). Raises Refused. The admin page's test carries nothing.
+
+        (A shop's own test order goes on and is skipped where it can be seen.)
+        """
         del now_ms  # the signature has no time in it; a repeated delivery is met by idempotence
-        digest = reading.base64_digest(headers.get(SIGNATURE))
+        body = push.body
+        digest = reading.base64_digest(push.headers.get(SIGNATURE))
         if digest is None:
             raise Refused("unsigned")
         if not reading.signed(digest, body, secrets):
             raise Refused("bad-signature")
-        return "hmac-sha256"
+        ping = str(TEST_ORDER).encode() in body and _about(body, push.headers.get(TOPIC)) == str(TEST_ORDER)
+        return Proved("hmac-sha256", () if ping else (body,))
 
     def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
         """The order id of an order's or a refund's body, also of one wrapped as the REST interface does."""
         number = _about(body, headers.get(TOPIC))
         return None if number is None else f"shopify:{shop}:{number}"
 
-    def ping(self, body: bytes, headers: Mapping[str, str]) -> bool:
-        """The admin page's test notification. (A shop's own test order goes on and is skipped where it can be seen.)"""
-        return str(TEST_ORDER).encode() in body and _about(body, headers.get(TOPIC)) == str(TEST_ORDER)
+    def thin(self, raw: Raw) -> bool:
+        """Never: a webhook holds the whole order."""
+        del raw
+        return False
 
     def parse(self, raw: Raw) -> Parsed:
         """The order or refund of a raw record, its Skip, or its Rejected. Never raises for what was sent."""

@@ -1,4 +1,4 @@
-"""The HTTP service: `POST /hooks/{channel}/{shop}`, `GET /healthz`, `/readyz`, `/metrics`.
+"""The HTTP service: `POST /hooks/{channel}/{shop}` (GET where a platform checks the address), `GET /healthz`, `/readyz`, `/metrics`.
 
 Law: every answer says as little as it can. Who is not proved learns 401 and nothing more; what failed is counted under a
 stable code. No body, name or address is logged, in no case. Reason: this door faces the internet, and logs outlive orders.
@@ -25,7 +25,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 from starlette.requests import ClientDisconnect
 
-from orderstream.channels import Channel, Refused, registry
+from orderstream.channels import Channel, Proved, Push, Refused, Reply, registry
 from orderstream.channels.reading import MAX_BODY
 from orderstream.errors import BadFile
 from orderstream.intake import answers, metrics
@@ -111,13 +111,13 @@ def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | Non
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
 
-    @app.post("/hooks/{channel_id}/{shop}")
+    @app.api_route("/hooks/{channel_id}/{shop}", methods=["POST", "GET"])
     async def hook(channel_id: str, shop: str, request: Request) -> Response:
         channel = channels.get(channel_id)
         known = secrets.of(channel_id, shop) if channel is not None else ()
         if channel is None or not known:
             return _answer("-", "-", "unknown", 404)
-        unfit = _unfit(request)
+        unfit = _unfit(request) if request.method == "POST" else None
         if unfit is not None:
             return _answer(channel_id, shop, "too-large" if unfit == 413 else "bad", unfit, close=True)
         try:
@@ -131,21 +131,24 @@ def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | Non
             return _answer(channel_id, shop, "too-large", 413, close=True)
         received_at = clock()
         headers = {name.lower(): value[:MAX_HEADER] for name, value in request.headers.items()}
+        push = Push(body, headers, dict(request.query_params), request.method)
         try:
-            verified = channel.verify(body, headers, known, received_at)
+            proved = channel.verify(push, known, received_at)
         except Refused as refused:
             metrics.REFUSED.labels(channel_id, refused.code).inc()
             return _answer(channel_id, shop, "unsigned" if refused.status == 401 else "bad", refused.status)
-        if channel.ping(body, headers):
-            return _answer(channel_id, shop, "ping", 200)
         kept = {name: headers[name] for name in channel.headers if name in headers}
         try:
-            await sink.put(channel, Raw(channel_id, shop, received_at, body, kept, verified))
+            # all or none: what a push carries is acknowledged at once, and one that is not taken comes again whole
+            bodies = proved.bodies if request.method == "POST" else ()
+            await asyncio.gather(
+                *(sink.put(channel, Raw(channel_id, shop, received_at, one, kept, proved.how)) for one in bodies)
+            )
         except Busy:
             return _answer(channel_id, shop, "busy", 503)
         except Unavailable:
             return _answer(channel_id, shop, "unavailable", 503)
-        return _answer(channel_id, shop, "accepted", 200)
+        return _taken(channel, shop, proved)
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -195,6 +198,12 @@ async def _body(request: Request) -> bytes | None:
             return None
         parts.append(part)
     return b"".join(parts)
+
+
+def _taken(channel: Channel, shop: str, proved: Proved) -> Response:
+    metrics.REQUESTS.labels(channel.id, shop, "accepted" if proved.bodies else "ping").inc()
+    said = channel.accepted if proved.reply is None else Reply(proved.reply)
+    return Response(said.body or answers.text(200), 200, media_type=said.media_type)
 
 
 def _answer(channel: str, shop: str, outcome: str, status: int, *, close: bool = False) -> Response:

@@ -13,7 +13,7 @@ from api_cases import BAD, FULL, GOOD, LEAST, Bad, change
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderstream.channels import Refused, channel, registry
+from orderstream.channels import Push, Refused, channel, registry
 from orderstream.channels.api import CHANNEL, sign
 from orderstream.orders import CHANNELS, Discount, Order, Raw, Rejected
 from orderstream.settings import data_file
@@ -240,7 +240,7 @@ NOW = 1_794_326_400
 
 
 def verify(body: bytes, headers: dict[str, str], now: int = NOW) -> str:
-    return CHANNEL.verify(body, {name.lower(): value for name, value in headers.items()}, SECRETS, now * 1000)
+    return CHANNEL.verify(Push(body, {name.lower(): value for name, value in headers.items()}), SECRETS, now * 1000).how
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -299,7 +299,7 @@ def test_unsigned_or_malformed_is_refused(name: str, value: str | None) -> None:
 def test_no_secret_no_entry() -> None:
     """A shop without secrets accepts nothing, not even the signature of an empty secret."""
     with pytest.raises(Refused):
-        CHANNEL.verify(b"x", {name.lower(): value for name, value in sign(b"x", b"", NOW).items()}, (), NOW * 1000)
+        CHANNEL.verify(Push(b"x", {name.lower(): value for name, value in sign(b"x", b"", NOW).items()}), (), NOW * 1000)
 
 
 JSON = st.recursive(

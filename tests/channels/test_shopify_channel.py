@@ -15,7 +15,7 @@ from api_cases import change
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderstream.channels import Refused
+from orderstream.channels import Proved, Push, Refused
 from orderstream.channels.shopify import CHANNEL, sign
 from orderstream.orders import Conversion, Discount, Order, Raw, Refund, Rejected, Skip
 
@@ -211,11 +211,12 @@ def test_a_refund_under_way_is_an_event_too() -> None:
 def test_test_deliveries_are_nobody_s_order() -> None:
     """The admin page's notification is a ping, a shop's own test order a Skip; neither becomes an order."""
     ping = json.dumps(fixture("ping")).encode()
-    assert CHANNEL.ping(ping, {})
+    assert carried(ping, {}) == ()
     assert isinstance(parse(ping, "orders/create"), Skip)
     assert isinstance(parse({**ORDER, "test": True}), Skip)
-    assert not CHANNEL.ping(json.dumps(ORDER).encode(), {"x-shopify-test": "true"})
-    assert not CHANNEL.ping(json.dumps({**ORDER, "note": "820982911946154508"}).encode(), {})
+    for real in (ORDER, {**ORDER, "note": "820982911946154508"}):
+        body = json.dumps(real).encode()
+        assert carried(body, {"X-Shopify-Test": "true"}) == (body,)
 
 
 @pytest.mark.parametrize("topic", ["products/update", "orders/delete", "", "x" * 500])
@@ -236,8 +237,18 @@ SECRETS = (b"new", b"old")
 BODY = (FIXTURES / "shopify-order.json").read_bytes()
 
 
+def proved(body: bytes, headers: dict[str, str]) -> Proved:
+    return CHANNEL.verify(Push(body, {name.lower(): value for name, value in headers.items()}), SECRETS, 0)
+
+
 def verify(body: bytes, headers: dict[str, str]) -> str:
-    return CHANNEL.verify(body, {name.lower(): value for name, value in headers.items()}, SECRETS, 0)
+    return proved(body, headers).how
+
+
+def carried(body: bytes, headers: dict[str, str]) -> tuple[bytes, ...]:
+    """What of a signed push becomes raw records."""
+    signed = sign(body, SECRETS[0], topic="orders/create", domain="s.example", delivery="1")
+    return proved(body, {**headers, **signed}).bodies
 
 
 def test_either_secret_proves_the_sender_over_the_raw_bytes() -> None:
@@ -283,7 +294,9 @@ def test_published_signature_vectors() -> None:
     vectors = json.loads((SAMPLES / "vectors.json").read_text("utf-8"))["shopify_hmac"]
     for case in vectors["cases"]:
         body = case["raw_body"].encode()
-        assert CHANNEL.verify(body, {"x-shopify-hmac-sha256": case["x_shopify_hmac_sha256"]}, [vectors["secret"].encode()], 0)
+        assert CHANNEL.verify(
+            Push(body, {"x-shopify-hmac-sha256": case["x_shopify_hmac_sha256"]}), [vectors["secret"].encode()], 0
+        )
         assert hmac.new(vectors["secret"].encode(), body, hashlib.sha256).digest() == base64.b64decode(
             case["x_shopify_hmac_sha256"]
         )

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from orderstream.catalogue import Catalogue
-from orderstream.channels import Channel, Refused
+from orderstream.channels import Channel, Push, Refused
 from orderstream.channels.reading import MAX_BODY
 from orderstream.identity import Keys
 from orderstream.normalise import Books, Normaliser
@@ -79,14 +79,14 @@ def deliver(channel: Channel, values: list[str], body: bytes) -> tuple[Raw, str 
     """What intake and the first worker do with one delivery, be it proved or not; the raw record and its key."""
     headers = AnyHeaders(values)
     try:
-        assert channel.verify(body, headers, SECRETS, NOW)
+        assert channel.verify(Push(body, headers, headers), SECRETS, NOW).how
     except Refused as refused:
         if refused.status not in {400, 401} or not refused.code:
             raise
     kept = {name: headers[name] for name in channel.headers if name in headers}
     raw = Raw(channel.id, "main", NOW, body, kept)
     key = channel.key(raw.shop, body, kept)
-    assert isinstance(channel.ping(body, kept), bool)
+    assert isinstance(channel.thin(raw), bool)
     raw_headers(raw)
     line().process(raw, 0, NOW)
     return raw, key
