@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from agents.normalise import Names
+from agents.normalise import LAID, Names
 from orderstream import wire
 from orderstream.detect import Detector
 from orderstream.engine import Effects, Record, Send, partition_for
 from orderstream.facts import Answers, Fact, FactBatch, Mail
 from orderstream.metrics import Metrics
+from orderstream.shelf import Block
 from orderstream.windows import Packs
 
 _logged = msgspec.msgpack.Decoder(list[tuple[int, bytes]])
+_laid = msgspec.msgpack.Decoder(tuple[int, list[str], Block])
 
 
 class DetectState:
@@ -49,12 +51,20 @@ class DetectState:
         return Effects(sends, list(wire.packed(log)) or None)
 
     def restore(self, blob: bytes) -> None:
+        if blob.startswith(LAID):
+            position, packs, block = _laid.decode(memoryview(blob)[len(LAID) :])
+            self._detector.lay(block, packs, position)
+            return
         for position, batch in _logged.decode(blob):
             self._detector.restore(wire.decode_sealed(batch), position)
 
     def dump(self) -> Iterator[bytes]:
-        for sealed in self._detector.dump():
-            yield wire.encode([(self._detector.position, wire.encode(sealed))])
+        detector = self._detector
+        for piece in detector.dump():
+            if isinstance(piece, Block):
+                yield LAID + wire.encode((detector.position, detector.packs, piece))
+            else:
+                yield wire.encode([(detector.position, wire.encode(piece))])
 
     def idle(self) -> Effects | None:
         self._show()

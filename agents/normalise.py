@@ -18,7 +18,7 @@ from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Normaliser, OrderState, Rejection
 from orderstream.orders import Raw
 from orderstream.replay import ReplayError, updates
-from orderstream.shelf import helpings
+from orderstream.shelf import Block
 
 
 class Logged(msgspec.Struct, array_like=True):
@@ -29,6 +29,10 @@ class Logged(msgspec.Struct, array_like=True):
 
 
 _logged = msgspec.msgpack.Decoder(Logged)
+_laid = msgspec.msgpack.Decoder(tuple[int, Block])
+
+LAID = b"\x00"
+"""How a blob of a dump begins: no changelog record does."""
 
 
 class Forgotten(msgspec.Struct):
@@ -104,10 +108,14 @@ class NormaliseState:
         return wire.encode((self._normaliser.progress, msgspec.Raw(states)))
 
     def dump(self) -> Iterator[bytes]:
-        for states in helpings(self._normaliser.states(), lambda one: len(one[1])):
-            yield self._logged(wire.encode([(order, msgspec.Raw(state)) for order, state in states]))
+        for block in self._normaliser.dump():
+            yield LAID + wire.encode((self._normaliser.progress, block))
 
     def restore(self, blob: bytes) -> None:
+        if blob.startswith(LAID):
+            progress, block = _laid.decode(memoryview(blob)[len(LAID) :])
+            self._normaliser.lay(block, progress)
+            return
         logged = _logged.decode(blob)
         for order, state in logged.states:
             self._normaliser.restore(order, bytes(state), logged.progress)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from agents.normalise import Names, strange
+from agents.normalise import LAID, Names, strange
 from orderstream import wire
 from orderstream.engine import Effects, Record, Send
 from orderstream.facts import Mail
 from orderstream.metrics import Metrics
 from orderstream.replay import outcome
 from orderstream.route import Public, Router, Standing
-from orderstream.shelf import helpings
+from orderstream.shelf import Block
 from orderstream.windows import Packs
 
 
@@ -33,6 +33,7 @@ class Logged(msgspec.Struct, array_like=True):
 
 
 _logged = msgspec.msgpack.Decoder(Logged)
+_laid = msgspec.msgpack.Decoder(tuple[int, dict[str, int], Block])
 
 
 class RouteState:
@@ -86,8 +87,12 @@ class RouteState:
         return wire.encode((topic, offset, self._router.progress, msgspec.Raw(cases)))
 
     def restore(self, blob: bytes) -> None:
+        if blob.startswith(LAID):
+            progress, waiting, block = _laid.decode(memoryview(blob)[len(LAID) :])
+            self._router.lay(block, waiting, progress)
+            return
         logged = _logged.decode(blob)
-        if logged.topic:  # none: of a dump
+        if logged.topic:
             if logged.offset <= self._applied.get(logged.topic, -1):
                 return
             self._applied[logged.topic] = logged.offset
@@ -95,10 +100,12 @@ class RouteState:
             self._router.restore(order, standing, sealed, logged.progress)
 
     def dump(self) -> Iterator[bytes]:
-        for cases in helpings(self._router.logs(), lambda case: len(case[2])):
-            yield wire.encode(Logged("", -1, self._router.progress, cases))
+        router = self._router
+        for block in router.dump():
+            waiting = {order: router.pending[order] for order in block.keys if order in router.pending}
+            yield LAID + wire.encode((router.progress, waiting, block))
         for topic, offset in self._applied.items():
-            yield wire.encode(Logged(topic, offset, self._router.progress, []))
+            yield wire.encode(Logged(topic, offset, router.progress, []))
 
     def idle(self) -> Effects | None:
         self._show(time.time_ns() // 1_000_000)

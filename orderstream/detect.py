@@ -8,13 +8,14 @@ read past its event time + the longest window + lateness + horizon. Never by the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import msgspec
 
 from orderstream import times, wire
 from orderstream.facts import NO_FACT, Answer, Fact, FactBatch, News
 from orderstream.rules.pack import Pack
-from orderstream.shelf import Due, Frozen, Shelf, helpings
+from orderstream.shelf import Block, Due, Frozen, Shelf, blocks, lay
 from orderstream.windows import Entity, Entry, Packs
 
 PART = 500
@@ -66,22 +67,54 @@ class Detector:
                 self._schedule(name, at if at != NO_FACT else batch.progress)
         self._advance(batch.source, batch.progress, idle=batch.idle)
 
-    def dump(self) -> Iterator[wire.Sealed]:
-        """All that is remembered, as batches for `restore`, in any number of helpings. `position` is as it is then."""
+    def lay(self, block: Block, packs: Iterable[str], position: int) -> None:
+        """Takes in what `dump` gave, unread, in place of what is known of the same entities."""
+        self.position = max(self.position, position)
+        self._meet(packs)
+        before = lay(self.entities, self._due, block)
+        self.entries += sum(map(wire.length, block.wholes)) - sum(_count(held) for held in before)
+
+    def dump(self) -> Iterator[Block | wire.Sealed]:
+        """All that is remembered, for `lay` and `restore`, in any number of helpings; `position` and `packs` are as they are then."""
         for source, (progress, idle) in sorted(self._progress.items()):
             yield wire.Sealed(source, progress, idle, [], [])
-        for told in helpings(self._told(), lambda one: len(bytes(one[2]))):
-            source, (progress, idle) = next(iter(self._progress.items()))
-            yield wire.Sealed(source, progress, idle, sorted(self._versions), told)
+        busy: list[tuple[int, str]] = []
+        yield from blocks(self._quiet(busy))
+        for minute, name in busy:
+            # a part at a time: what is told anew meanwhile has a higher version
+            news = self._news(name)
+            if news:
+                yield Block([name], [minute], [wire.encode(news[:PART])])
+            for start in range(PART, len(news), PART):
+                source, (progress, idle) = next(iter(self._progress.items()))
+                part = msgspec.Raw(wire.encode(news[start : start + PART]))
+                yield wire.Sealed(source, progress, idle, [], [(name, NO_FACT, part)])
 
-    def _told(self) -> Iterator[tuple[str, int, msgspec.Raw]]:
-        for name, held in self.entities.items():
-            news = held.told() if isinstance(held, Entity) else _read(held)
-            # of a busy one a part at a time: what is told anew meanwhile has a higher version
-            for start in range(0, len(news), PART):
-                part = news[start : start + PART]
-                at = min((one.at for one in part if isinstance(one, Fact)), default=NO_FACT)
-                yield name, at, msgspec.Raw(wire.encode(part))
+    @property
+    def packs(self) -> list[str]:
+        """The pack versions that facts have named."""
+        return sorted(self._versions)
+
+    def _quiet(self, busy: list[tuple[int, str]]) -> Iterator[tuple[str, int, bytes]]:
+        """Each entity with the minute in which it is due, and its bytes. Those that are told in parts go to `busy`."""
+        # only reference data: nothing of it is due
+        waiting = ((self._minute(entity), entity.name) for entity in self.entities.objects() if not entity.scheduled)
+        for minute, name in chain(self._due.items(), waiting):
+            held = self.entities.held(name)
+            if isinstance(held, bytes) and wire.length(held) <= PART:
+                yield name, minute, held
+            elif held is not None:
+                news = self._news(name)
+                if len(news) > PART:
+                    busy.append((minute, name))
+                else:
+                    yield name, minute, wire.encode(news)
+
+    def _news(self, name: str) -> list[News]:
+        held = self.entities.held(name)
+        if held is None:
+            return []
+        return held.told() if isinstance(held, Entity) else _read(held)
 
     def _tell(self, name: str, at: int, news: list[News]) -> tuple[Entity, list[Entry]]:
         """An entity is told something; its entries that are to be answered because of it."""
@@ -118,10 +151,14 @@ class Detector:
 
     def _thaw(self, name: str, frozen: Frozen) -> Entity:
         news = _read(frozen)
+        entity = self._remembered(name, news)
+        self.entries += len(entity.entries) - len(news)
+        return entity
+
+    def _remembered(self, name: str, news: list[News]) -> Entity:
         entity = Entity(name, self._zone)
         entity.remember(news, self._packs)
         entity.scheduled = True
-        self.entries += len(entity.entries) - len(news)
         return entity
 
     def _meet(self, versions: Iterable[str]) -> None:
@@ -143,6 +180,10 @@ class Detector:
     def _schedule(self, name: str, at: int) -> None:
         self._due.add(at + self._kept(name) + times.HOUR, name)
 
+    def _minute(self, entity: Entity) -> int:
+        """When what has no orders is looked at again."""
+        return (max(progress for progress, _ in self._progress.values()) + self._kept(entity.name)) // times.MINUTE
+
     def _advance(self, source: int, progress: int, *, idle: bool) -> None:
         """Moves the data's clock, and forgets what has come due."""
         known = self._progress.get(source)
@@ -158,41 +199,43 @@ class Detector:
 
     def _expire(self, name: str, before: int) -> int | None:
         """Forgets an entity's orders before an event time (ms); that of the first which remains."""
-        frozen = self.entities.frozen(name)
-        if frozen is None:
-            return self._expire_live(name, before)
-        news = _read(frozen)
-        if all(isinstance(one, Fact) and one.at < before for one in news):
-            # most entities are one order's
-            self.entries -= len(news)
+        held = self.entities.held(name)
+        if held is None:
+            return None
+        if isinstance(held, Entity):
+            count = len(held.entries)
+            held.expire(before)
+            self.entries += len(held.entries) - count
+            oldest = held.oldest()
+            if oldest is None:
+                held.scheduled = False
+                if held.empty:
+                    self.entities.discard(name)
+            return oldest
+        news = _read(held)
+        kept: list[News] = []
+        # most entities are one order's
+        if not all(isinstance(one, Fact) and one.at < before for one in news):
+            entity = self._remembered(name, news)
+            entity.expire(before)
+            kept = entity.told()
+        self.entries += len(kept) - len(news)
+        if not kept:
             self.entities.discard(name)
             return None
-        entity = Entity(name, self._zone)
-        entity.remember(news, self._packs)
-        entity.expire(before)
-        kept = entity.told()
-        self.entries += len(kept) - len(news)
         self.entities.lay(name, wire.encode(kept))
         # only reference data: it is looked at again
-        oldest = entity.oldest()
-        return oldest if oldest is not None else before + self._kept(name)
-
-    def _expire_live(self, name: str, before: int) -> int | None:
-        entity = self.entities.get(name)
-        if entity is None:
-            return None
-        count = len(entity.entries)
-        entity.expire(before)
-        self.entries += len(entity.entries) - count
-        oldest = entity.oldest()
-        if oldest is None:
-            entity.scheduled = False
-            if entity.empty:
-                self.entities.discard(name)
-        return oldest
+        return min((one.at for one in kept if isinstance(one, Fact)), default=before + self._kept(name))
 
 
 def _read(frozen: Frozen) -> list[News]:
     if isinstance(frozen, bytes):
         return wire.decode_news(frozen)
     return [one for part in frozen for one in wire.decode_news(part)]
+
+
+def _count(held: Entity | Frozen) -> int:
+    """Facts of an entity as it stands."""
+    if isinstance(held, Entity):
+        return len(held.entries)
+    return sum(map(wire.length, [held] if isinstance(held, bytes) else held))

@@ -20,7 +20,7 @@ from orderstream.identity import Keys
 from orderstream.orders import WITHDRAWN, Order, Raw, Refund, Rejected, Skip
 from orderstream.reading import Reading, Revision, since
 from orderstream.rules.pack import Pack
-from orderstream.shelf import Due, Frozen, Shelf
+from orderstream.shelf import Block, Due, Frozen, Shelf, blocks, lay
 from orderstream.times import DAY
 
 MEMORY = 60 * DAY
@@ -168,10 +168,20 @@ class Normaliser:
         if self.orders.lay(order, state):
             self._due.add(self.progress + MEMORY, order)
 
-    def states(self) -> Iterator[tuple[str, bytes]]:
-        """All orders with their states, encoded, in any number of helpings."""
-        for order, state in self.orders.items():
-            yield order, msgspec.msgpack.encode(state) if isinstance(state, OrderState) else _whole(state)
+    def lay(self, block: Block, progress: int) -> None:
+        """Puts back what `dump` gave, in place of what is known of the same orders."""
+        self.progress = max(self.progress, progress)
+        lay(self.orders, self._due, block)
+
+    def dump(self) -> Iterator[Block]:
+        """All orders with their states, for `lay`, in any number of helpings."""
+        yield from blocks(self._states())
+
+    def _states(self) -> Iterator[tuple[str, int, bytes]]:
+        for minute, order in self._due.items():
+            state = self.orders.held(order)
+            if state is not None:
+                yield order, minute, msgspec.msgpack.encode(state) if isinstance(state, OrderState) else _whole(state)
 
     def sweep(self) -> None:
         """Forgets orders whose MEMORY is over by the data's own time, and packs up those that are not asked for."""

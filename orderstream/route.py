@@ -18,7 +18,7 @@ from orderstream.normalise import MEMORY
 from orderstream.orders import WITHDRAWN
 from orderstream.rules.model import Action, duration
 from orderstream.rules.pack import Pack
-from orderstream.shelf import Due, Frozen, Shelf
+from orderstream.shelf import Block, Due, Frozen, Shelf, blocks, lay
 from orderstream.verdict import Verdict, complete, judge
 from orderstream.windows import Packs
 
@@ -114,15 +114,25 @@ class Router:
             return order, 1 if order in self.pending else 0, msgspec.msgpack.encode(items)
         return order, 2, freeze(case)
 
-    def logs(self) -> Iterator[tuple[str, Standing, bytes]]:
-        """All cases, for `restore`, in any number of helpings."""
-        for order, held in self.cases.items():
-            case = held if isinstance(held, Case) else None
-            if case is None and isinstance(held, bytes) and held[:1] == _WHOLE:
-                sealed = held[1:]
-            else:
-                sealed = freeze(case or _thaw(order, held))  # type: ignore[arg-type]
-            yield order, 3 if order in self.pending else 2, sealed
+    def dump(self) -> Iterator[Block]:
+        """All cases, for `lay`, in any number of helpings. Which of them wait, `pending` says."""
+        yield from blocks(self._wholes())
+
+    def _wholes(self) -> Iterator[tuple[str, int, bytes]]:
+        for minute, order in self._due.items():
+            held = self.cases.held(order)
+            if isinstance(held, bytes) and held[:1] == _WHOLE:
+                yield order, minute, held
+            elif held is not None:
+                yield order, minute, _WHOLE + freeze(held if isinstance(held, Case) else _thaw(order, held))
+
+    def lay(self, block: Block, waiting: dict[str, int], progress: int) -> None:
+        """Puts back what `dump` gave, in place of what is known of the same orders. waiting: those of them in `pending`."""
+        self.progress = max(self.progress, progress)
+        for order in self.pending.keys() & block.keys:
+            del self.pending[order]
+        self.pending |= waiting
+        lay(self.cases, self._due, block)
 
     def restore(self, order: str, standing: Standing, sealed: bytes, progress: int) -> None:
         """Puts back what `log` gave, unread. progress: as it was then (ms)."""

@@ -9,14 +9,14 @@ somebody asks for them, so that a worker is up again before it has understood a 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
+
+import msgspec
 
 from orderstream.times import MINUTE
 
 T = TypeVar("T")
-
-V = TypeVar("V")
 
 Frozen = bytes | list[bytes]
 """A value's bytes: whole, or in parts that are to be taken in one after the other."""
@@ -34,12 +34,6 @@ class Shelf(Generic[T]):
         self._young: dict[str, T] = {}
         self._old: dict[str, T] = {}
         self._cold: dict[str, Frozen] = {}
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old) + len(self._cold)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._young or key in self._old or key in self._cold
 
     def get(self, key: str) -> T | None:
         """The value, to be used and changed; None where there is none."""
@@ -66,11 +60,36 @@ class Shelf(Generic[T]):
         """A value for a key that has none."""
         self._young[key] = value
 
+    def held(self, key: str) -> Frozen | T | None:
+        """What is there, bytes or object, as it stands."""
+        return self._young.get(key) or self._old.get(key) or self._cold.get(key)
+
+    def objects(self) -> list[T]:
+        """The values that are objects now."""
+        return [*self._young.values(), *self._old.values()]
+
     def lay(self, key: str, whole: bytes) -> bool:
         """A value's bytes, in place of whatever is there; whether nothing was."""
         new = key not in self._cold and self._young.pop(key, None) is None and self._old.pop(key, None) is None
         self._cold[key] = whole
         return new
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*self._young, *self._old, *self._cold)
+
+    def known(self, keys: Iterable[str]) -> list[str]:
+        """Those of the keys that are there."""
+        cold, young, old = self._cold, self._young, self._old
+        if not young and not old:
+            return [key for key in keys if key in cold]
+        return [key for key in keys if key in cold or key in young or key in old]
+
+    def lay_all(self, keys: Sequence[str], wholes: Sequence[bytes]) -> None:
+        """Many values' bytes, each in place of whatever is there."""
+        for hot in (self._young, self._old):
+            for key in hot.keys() & keys if hot else ():
+                del hot[key]
+        self._cold.update(zip(keys, wholes, strict=True))
 
     def add(self, key: str, part: bytes) -> bool | None:
         """One more part of a value's bytes; whether it is the first. None, and nothing done, where the value is an object now."""
@@ -93,16 +112,6 @@ class Shelf(Generic[T]):
     def discard(self, key: str) -> None:
         if self._young.pop(key, None) is None and self._old.pop(key, None) is None:
             self._cold.pop(key, None)
-
-    def __iter__(self) -> Iterator[str]:
-        yield from (*self._young, *self._old, *self._cold)
-
-    def items(self) -> Iterator[tuple[str, Frozen | T]]:
-        """Everything that is there from beginning to end, as it is when its turn comes: bytes or object. May change meanwhile."""
-        for key in list(self):
-            value = self._young.get(key) or self._old.get(key) or self._cold.get(key)
-            if value is not None:
-                yield key, value
 
     def cool(self, limit: int) -> None:
         """Turns up to `limit` objects that have not been used for longest into bytes. To be called often, with little."""
@@ -128,12 +137,17 @@ class Due:
 
     def add(self, at: int, key: str) -> None:
         """at: ms."""
-        minute = at // MINUTE + 1
-        try:
-            self._keys[minute].append(key)
-        except KeyError:
-            self._keys[minute] = [key]
-            heapq.heappush(self._minutes, minute)
+        self.add_all((at // MINUTE + 1,), (key,))
+
+    def add_all(self, minutes: Iterable[int], keys: Iterable[str]) -> None:
+        """minutes: since 1970, one a key."""
+        known = self._keys
+        for minute, key in zip(minutes, keys, strict=True):
+            try:
+                known[minute].append(key)
+            except KeyError:
+                known[minute] = [key]
+                heapq.heappush(self._minutes, minute)
 
     def until(self, now: int) -> list[str]:
         """Takes out what is due by now (ms)."""
@@ -142,16 +156,47 @@ class Due:
             out += self._keys.pop(heapq.heappop(self._minutes))
         return out
 
+    def items(self) -> Iterator[tuple[int, str]]:
+        """(minute, key), the soonest first, as it is when its turn comes. May change meanwhile, if what moves becomes due later."""
+        reached = -1
+        while minutes := sorted(minute for minute in self._keys if minute > reached):
+            for reached in minutes:
+                for key in tuple(self._keys.get(reached, ())):
+                    yield reached, key
 
-def helpings(items: Iterable[V], size: Callable[[V], int], limit: int = 100_000) -> Iterator[list[V]]:
-    """The items, some at a time: until they have come to `limit`, and none taken before its time."""
-    helping: list[V] = []
-    total = 0
-    for item in items:
-        helping.append(item)
-        total += size(item)
-        if total >= limit:
-            yield helping
-            helping, total = [], 0
-    if helping:
-        yield helping
+
+class Block(msgspec.Struct, array_like=True, gc=False):
+    """Values as a dump says them: their keys, the minutes in which these are due, and their bytes. Read in one go, laid unread."""
+
+    keys: list[str]
+    minutes: list[int]
+    wholes: list[bytes]
+
+
+def blocks(items: Iterable[tuple[str, int, bytes]], limit: int = 100_000) -> Iterator[Block]:
+    """(key, minute, bytes) as blocks of about `limit` bytes, none taken before its block's time."""
+    block, size = Block([], [], []), 0
+    for key, minute, whole in items:
+        block.keys.append(key)
+        block.minutes.append(minute)
+        block.wholes.append(whole)
+        size += len(whole)
+        if size >= limit:
+            yield block
+            block, size = Block([], [], []), 0
+    if block.keys:
+        yield block
+
+
+def lay(shelf: Shelf[T], due: Due, block: Block) -> list[Frozen | T]:
+    """Lays a block's values, each in place of whatever is there. What was: it is due as it has been."""
+    known = shelf.known(block.keys)
+    before = [held for key in known if (held := shelf.held(key)) is not None]
+    shelf.lay_all(block.keys, block.wholes)
+    if known:
+        again = set(known)
+        fresh = [(minute, key) for minute, key in zip(block.minutes, block.keys, strict=True) if key not in again]
+        due.add_all((minute for minute, _ in fresh), (key for _, key in fresh))
+    else:
+        due.add_all(block.minutes, block.keys)
+    return before

@@ -98,7 +98,7 @@ class _Progress:
         self._shares[tp] = min(1.0, share)
         if monotonic() - self._told >= _PROGRESS_S:
             self._told = monotonic()
-            _log.warning("恢复状态 %.0f%% · restoring states", 100 * sum(self._shares.values()) / self._number)
+            _log.info("恢复状态 %.0f%% · restoring states", 100 * sum(self._shares.values()) / self._number)
 
 
 @dataclass(slots=True)
@@ -284,6 +284,9 @@ class Engine:
                     if position >= ends[tp]:
                         left.discard(tp)
                         consumer.pause(tp)
+        for tp, one in rebuild.items():
+            if one.joined.torn:
+                _log.warning("%s[%d] lacks a part: the rest is read from the changelog, which takes longer", *tp)
 
     async def _fold_changelogs(self, rebuild: Mapping[TopicPartition, "_Rebuild"], progress: "_Progress", started: float) -> None:
         """Take in what the changelogs say from there on, up to our claims, and put it into the archives."""

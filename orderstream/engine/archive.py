@@ -167,11 +167,12 @@ class Joined:
         self.dumped = 0
         self.begun_at = 0.0
         self.torn = False
+        """Whether a record was passed over because what comes before it is missing."""
 
     def blobs(self, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> list[bytes]:
         """The blobs to fold; none of a record that is older than what has been read, or does not join it."""
         head = head_of(headers)
-        if head is None or value is None or self.torn:
+        if head is None or value is None:
             return []
         if self.end is None:
             self.end = head.start

@@ -146,12 +146,12 @@ class Lane:
             return False
         if self.archive.due:
             self._watch_over(*await self.archive.flush())
+        if self._dump is None and not self.archive.dump_due:
+            return False
         async with self._lock:
             if not self.alive or self.state is None:
                 return False
             if self._dump is None:
-                if not self.archive.dump_due:
-                    return False
                 self._dump = Dump(self.state.dump(), self.archive.grown)
             dump, last = self._dump, self._last
             piece = dump.piece()
@@ -249,14 +249,15 @@ class Lane:
             batch.blobs = []
             if self.archive.due:
                 self._watch_over(*await self.archive.flush())
-            for piece in batch.pieces:
-                await self._write(piece)
-                if self._dump is not None:
-                    self._dump.waiting -= 1
             if batch.logs and batch.public and perf_counter() - batch.started > _DOUBT_S:
                 await self._still_ours()
             send = self._wires.outlet.send
             futures += [await send(item.topic, item.value, item.key, item.partition, item.headers) for item in batch.public]
+            # last, and nothing is awaited after it: a piece that came later would never be written
+            while batch.pieces:
+                await self._write(batch.pieces.pop(0))
+                if self._dump is not None:
+                    self._dump.waiting -= 1
             batch.published.set_result(None)
             for future in futures:
                 await future
