@@ -110,7 +110,7 @@ def build(settings: Settings, brokers: str, metrics: Metrics, datadir: Path) -> 
     hops = [
         Hop("normalise", [*raw, names.stock, names.updates, names.forgotten], normaliser),
         Hop("detect", [names.facts], detect.factory(partitions, names, known.book.pack, settings.timezone, metrics)),
-        Hop("route", [names.dossiers, names.outcomes], route.factory(names, known.book.pack, metrics)),
+        Hop("route", [names.dossiers, names.outcomes], route.factory(partitions, names, known.book.pack, metrics)),
     ]
     app = make_app(
         settings.group,

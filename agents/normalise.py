@@ -70,7 +70,7 @@ class NormaliseState:
         self._partition = partition
         self._partitions = partitions
         self._names = names
-        self._normaliser = Normaliser(books, keys)
+        self._normaliser = Normaliser(books, keys, partitions)
         self._keys = keys
         self._currency = currency
         self._metrics = metrics

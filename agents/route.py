@@ -39,10 +39,10 @@ _laid = msgspec.msgpack.Decoder(tuple[int, dict[str, int], Block])
 class RouteState:
     """One partition's dossiers. Its changelog is its cases once they are decided, and what came to them until then."""
 
-    def __init__(self, partition: int, names: Names, packs: Packs, metrics: Metrics) -> None:
+    def __init__(self, partition: int, partitions: int, names: Names, packs: Packs, metrics: Metrics) -> None:
         self._partition = str(partition)
         self._names = names
-        self._router = Router(packs)
+        self._router = Router(packs, partitions)
         self._metrics = metrics
         self._applied: dict[str, int] = {}
 
@@ -159,6 +159,6 @@ class RouteState:
         self._metrics.oldest_dossier.labels(self._partition).set(max(0, now - oldest) / 1000)
 
 
-def factory(names: Names, packs: Packs, metrics: Metrics) -> Callable[[int], RouteState]:
+def factory(partitions: int, names: Names, packs: Packs, metrics: Metrics) -> Callable[[int], RouteState]:
     """Makes the state of a partition."""
-    return lambda partition: RouteState(partition, names, packs, metrics)
+    return lambda partition: RouteState(partition, partitions, names, packs, metrics)

@@ -88,7 +88,7 @@ class Kernel:
         return Line(
             kinds[0](0, 1, names, Books(shelf, book.at), keys, "CNY", metrics),
             detect.DetectState(0, 1, names, book.pack, "Asia/Shanghai", metrics),
-            kinds[1](0, names, book.pack, metrics),
+            kinds[1](0, 1, names, book.pack, metrics),
         )
 
     def feed(self, records: list[Record]) -> None:

@@ -29,7 +29,7 @@ class Detector:
         self._sources = sources
         self._packs = packs
         self._zone = zone
-        self.entities: Shelf[Entity] = Shelf(self._freeze, self._thaw)
+        self.entities: Shelf[Entity] = Shelf(self._freeze, self._thaw, sources)
         self.position = 0
         """Of the next answer."""
         self._progress: dict[int, tuple[int, bool]] = {}

@@ -20,7 +20,7 @@ from orderstream.identity import Keys
 from orderstream.orders import WITHDRAWN, Order, Raw, Refund, Rejected, Skip
 from orderstream.reading import Reading, Revision, since
 from orderstream.rules.pack import Pack
-from orderstream.shelf import Block, Due, Frozen, Shelf, blocks, lay
+from orderstream.shelf import LARGE, Block, Due, Frozen, Shelf, blocks, lay
 from orderstream.times import DAY
 
 MEMORY = 60 * DAY
@@ -121,12 +121,12 @@ class Books(msgspec.Struct):
 
 
 class Normaliser:
-    """The orders of one partition. keys: how entities are named; books: catalogue and packs."""
+    """The orders of one of so many partitions. keys: how entities are named; books: catalogue and packs."""
 
-    def __init__(self, books: Books, keys: Keys) -> None:
+    def __init__(self, books: Books, keys: Keys, partitions: int = 1) -> None:
         self._books = books
         self._keys = keys
-        self.orders: Shelf[OrderState] = Shelf(msgspec.msgpack.encode, _thaw)
+        self.orders: Shelf[OrderState] = Shelf(msgspec.msgpack.encode, _thaw, LARGE * partitions)
         self.progress = 0
         """The latest received_at (ms) that has been read here."""
         self._due = Due()

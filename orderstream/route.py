@@ -18,7 +18,7 @@ from orderstream.normalise import MEMORY
 from orderstream.orders import WITHDRAWN
 from orderstream.rules.model import Action, duration
 from orderstream.rules.pack import Pack
-from orderstream.shelf import Block, Due, Frozen, Shelf, blocks, lay
+from orderstream.shelf import LARGE, Block, Due, Frozen, Shelf, blocks, lay
 from orderstream.verdict import Verdict, complete, judge
 from orderstream.windows import Packs
 
@@ -74,11 +74,11 @@ PERSONAL = ("orders.released", "orders.review", "orders.frozen")
 
 
 class Router:
-    """The dossiers of one partition."""
+    """The dossiers of one of so many partitions."""
 
-    def __init__(self, packs: Packs) -> None:
+    def __init__(self, packs: Packs, partitions: int = 1) -> None:
         self._packs = packs
-        self.cases: Shelf[Case] = Shelf(lambda case: _WHOLE + freeze(case), _thaw)
+        self.cases: Shelf[Case] = Shelf(lambda case: _WHOLE + freeze(case), _thaw, LARGE * partitions)
         self.pending: dict[str, int] = {}
         """Orders that wait for answers -> when (ms) their dossier was made."""
         self.progress = 0

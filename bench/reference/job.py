@@ -143,7 +143,7 @@ def worker() -> int:
     hops = [
         Hop("normalise", [RAW], lambda p: Intake(p, PARTITIONS, names, books, keys, "CNY", metrics)),
         Hop("detect", [names.facts], detect.factory(PARTITIONS, names, book.pack, settings.timezone, metrics)),
-        Hop("route", [names.dossiers], lambda p: Output(p, names, book.pack, metrics)),
+        Hop("route", [names.dossiers], lambda p: Output(p, PARTITIONS, names, book.pack, metrics)),
     ]
     watching = watch(metrics, Knowledge(metrics), {hop.name: hop.topics for hop in hops})
     app = make_app(settings.group, settings.brokers or "", env["BENCH_STATE_OWN"], PARTITIONS, watch=watching, tuning=TUNING)

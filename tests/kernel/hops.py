@@ -98,7 +98,7 @@ class World:
                 normalise.factory(partitions, NAMES, books, KEYS, "CNY", METRICS),
             ),
             ("detect", [NAMES.facts], detect.factory(partitions, NAMES, BOOK.pack, ZONE, METRICS)),
-            ("route", [NAMES.dossiers, NAMES.outcomes], route.factory(NAMES, BOOK.pack, METRICS)),
+            ("route", [NAMES.dossiers, NAMES.outcomes], route.factory(1, NAMES, BOOK.pack, METRICS)),
         ]
         self.lanes = [Lane(hop, p, inputs, make) for hop, inputs, make in makers for p in range(partitions)]
         for lane in self.lanes:

@@ -80,7 +80,7 @@ def test_record_read_again_is_said_again() -> None:
 )
 def test_an_outcome_that_nobody_understands_is_kept(body: bytes) -> None:
     """What is no outcome goes to orders.rejected with its bytes, and changes nothing else."""
-    state = route.factory(NAMES, BOOK.pack, METRICS)(0)
+    state = route.factory(1, NAMES, BOOK.pack, METRICS)(0)
 
     effects = state.process([engine.Record(NAMES.outcomes, 0, 0, None, body, (), T)])
 

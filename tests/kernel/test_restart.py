@@ -135,7 +135,7 @@ def test_died_between_two_logs_of_one_record(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(wire, "MAX_RECORD", 100)
 
     def desk(*log: bytes) -> route.RouteState:
-        state = route.factory(NAMES, BOOK.pack, METRICS)(0)
+        state = route.factory(1, NAMES, BOOK.pack, METRICS)(0)
         for blob in log:
             state.restore(blob)
         return state
