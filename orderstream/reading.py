@@ -10,7 +10,6 @@ import hashlib
 from typing import Any
 from zlib import crc32
 
-import cel
 import msgspec
 
 from orderstream import identity, money
@@ -18,7 +17,7 @@ from orderstream.catalogue import Catalogue, Resolved, resolve
 from orderstream.facts import Deal, Dossier, Fact, Finding
 from orderstream.identity import Keys
 from orderstream.orders import WITHDRAWN, Line, Order
-from orderstream.rules.pack import Pack
+from orderstream.rules.pack import Pack, Values
 
 
 class Revision(msgspec.Struct, array_like=True):
@@ -68,7 +67,7 @@ class Reading:
         self._keys = keys
         self.entities = self._entities()
         self.deals, self.deals_unknown = self._deals()
-        self._map: dict[str, Any] | None = None
+        self._values: Values | None = None
 
     @property
     def missing_fields(self) -> list[str]:
@@ -155,14 +154,15 @@ class Reading:
 
     # -- rules on the order alone ------------------------------------------------------------------------------------
 
-    def context(self) -> cel.Context:
-        """What CEL reads as `order` and `data`."""
-        if self._map is None:
+    def context(self) -> Values:
+        """What expressions read as `order` and `data`."""
+        if self._values is None:
             fields = self.pack.order_fields
             whole = self._order_map()
             # handing over what no rule reads would cost more than judging
-            self._map = whole if fields is None else {k: v for k, v in whole.items() if k in fields}
-        return self.pack.reading(order=self._map)
+            order = whole if fields is None else {k: v for k, v in whole.items() if k in fields}
+            self._values = self.pack.values(order=order)
+        return self._values
 
     def _order_map(self) -> dict[str, Any]:
         order, found = self.order, self.resolved

@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-import cel
 import msgspec
 
 from orderstream import times
 from orderstream.facts import Answer, Fact, Finding, Floor, News, Rate, Stock, Trust, Update
-from orderstream.rules.pack import Judge, Pack
+from orderstream.rules.pack import Judge, Pack, Values
 
 EVIDENCE_ORDERS = 20
 """At most so many other orders are named, the first by (time, id): later members then change no earlier evidence."""
@@ -524,7 +523,7 @@ class Entity:
             judges = only
             findings = {rule: f for rule, f in entry.findings.items() if not any(j.id == rule for j in only)}
             missing = {rule for rule in entry.missing if not any(j.id == rule for j in only)}
-        context: cel.Context | None = None
+        context: Values | None = None
         for judge in judges:
             if judge.id in fact.out:
                 continue
@@ -563,13 +562,13 @@ class Entity:
             "rate" in judge.rule.needs and _as_of(self.rare.rates, at) is None
         )
 
-    def _context(self, entry: Entry, pack: Pack) -> cel.Context:
+    def _context(self, entry: Entry, pack: Pack) -> Values:
         """What a profile expression reads, as of the order's event time."""
         fact = entry.fact
         stock = _as_of(self.rare.stocks, fact.at)
         rate = _as_of(self.rare.rates, fact.at)
         floors = [f.price for f in self.rare.floors if f.at <= fact.at < f.until]
-        return pack.reading(
+        return pack.values(
             fact={
                 "quantity": fact.quantity,
                 "deals": [{"line": d.line, "deal": d.deal, "base": d.base} for d in fact.deals],
@@ -580,7 +579,7 @@ class Entity:
             rate={"value": rate.rate} if rate else _NOTHING,
         )
 
-    def _finding(self, judge: Judge, entry: Entry, fire: Fire | None, context: cel.Context | None) -> Finding:
+    def _finding(self, judge: Judge, entry: Entry, fire: Fire | None, context: Values | None) -> Finding:
         fact = entry.fact
         evidence: dict[str, Any] = {"by": self.kind}
         if self.kind in ("sku", "pair"):

@@ -19,6 +19,7 @@ import yaml
 
 from orderstream import money, times
 from orderstream.rules import samples
+from orderstream.rules.closures import Closure, Undecided, closure
 from orderstream.rules.model import LEVELS, Kind, Policy, Rule, duration
 
 CEL_ERRORS = (KeyError, TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError, OverflowError)
@@ -45,6 +46,7 @@ class Judge:
         "above",
         "at_least",
         "by_day",
+        "closures",
         "explains",
         "id",
         "kinds",
@@ -74,6 +76,8 @@ class Judge:
             source = getattr(rule, name)
             if source is not None:
                 self.programs[name] = _compile(rule.id, name, source)
+        made = ((name, closure(getattr(rule, name))) for name in self.programs)
+        self.closures: dict[str, Closure] = {name: one for name, one in made if one is not None}
 
         self.of_pieces = "stock" in rule.needs or (measure is not None and measure.sum == "units")
         """Asked only about pieces on the shelf, not about a bundle as such."""
@@ -88,18 +92,22 @@ class Judge:
         """Whether a measured value is past the rule's limit."""
         return value >= self.at_least if self.at_least is not None else self.above is not None and value > self.above
 
-    def test(self, name: str, context: cel.Context) -> bool | None:
+    def test(self, name: str, values: Values) -> bool | None:
         """Whether a condition holds; None where the order lacks what it reads: then the rule can't be judged."""
-        try:
-            return bool(self.programs[name].execute(context))
-        except CEL_ERRORS:
-            return None
+        told = self.read(name, values)
+        return None if told is None else bool(told)
 
-    def read(self, name: str, context: cel.Context) -> Any:
-        """What an expression gives for the evidence; None where the order lacks what it reads, or the rule has none."""
+    def read(self, name: str, values: Values) -> Any:
+        """What an expression gives; None where the order lacks what it reads, or the rule has none."""
+        quick = self.closures.get(name)
+        if quick is not None:
+            try:
+                return quick(values.env)
+            except Undecided:
+                pass
         program = self.programs.get(name)
         try:
-            return program.execute(context) if program is not None else None
+            return program.execute(values.context()) if program is not None else None
         except CEL_ERRORS:
             return None
 
@@ -115,6 +123,19 @@ class Judge:
                     raise PackError(f"{self.id}.yaml: {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
                 if name in ("when", "unavailable", "members", "profile") and not isinstance(result, bool):
                     raise PackError(f"{self.id}.yaml: {name}: gives {result!r}, not true or false")
+
+
+class Values:
+    """What expressions read: variables by name, handed over to the library only where it is asked."""
+
+    __slots__ = ("_pack", "env")
+
+    def __init__(self, pack: Pack, env: dict[str, Any]) -> None:
+        self._pack = pack
+        self.env = env
+
+    def context(self) -> cel.Context:
+        return self._pack.context(self.env)
 
 
 class Judges:
@@ -186,13 +207,17 @@ class Pack:
             if strange:
                 raise PackError(f"policy.yaml: combination {combination.id} names no rule of this pack: {', '.join(strange)}")
 
-    def reading(self, **variables: Any) -> cel.Context:
-        """The pack's context with these variables, valid until it is asked for again.
+    def values(self, **variables: Any) -> Values:
+        """What this pack's expressions read: these variables, and `data`."""
+        return Values(self, {"data": self.policy.data, **variables})
+
+    def context(self, variables: Mapping[str, Any]) -> cel.Context:
+        """The library's form of it, valid until it is asked for again.
 
         One context serves the pack's life: handing `data` over to the library costs more than a dozen rules.
         """
         if self._context is None:
-            self._context = cel.Context({"data": self.policy.data})
+            self._context = cel.Context({})
         for name, value in variables.items():
             if self._handed.get(name) is not value:
                 self._context.add_variable(name, value)
