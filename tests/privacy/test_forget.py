@@ -153,7 +153,7 @@ def test_tombstones_empty_the_disk(fresh_topics: Callable[..., Settings]) -> Non
         # a segment ends when the next record comes
         number += 1
         kafka.send_all(brokers, [Outgoing(name, b"traffic", str(number).encode())])
-        time.sleep(1)
+        time.sleep(0.3)
         held = list(kafka.read_all(brokers, [name]))
     assert [m.value for m in held if m.key == b"stays"] == [b"somebody else's"]
 
