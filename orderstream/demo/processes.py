@@ -1,7 +1,8 @@
 """The processes that a demo starts, and ends.
 
 Law: we end what we started, by its number, and nothing else. Each child leads a process group of its own, so that Ctrl-C in the
-terminal reaches us alone and we end the others in our order: SIGTERM first, and SIGKILL only for what did not listen.
+terminal reaches us alone and we end the others in our order: SIGTERM first, and SIGKILL only for what did not listen. Where we
+are killed ourselves, they go with us.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from types import FrameType
 from typing import IO
 
 from orderstream.errors import RunFailed
+from orderstream.leash import Leash
 
 TERM_SECONDS = 8.0
 """How long a child has to finish its batch after SIGTERM."""
@@ -28,6 +30,7 @@ class Child:
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name, self.process, self.log = name, process, log
+        self.leash = Leash(process.pid, " ".join(map(str, process.args)))  # type: ignore[arg-type]  # the list we gave
 
     def tail(self, size: int = 600) -> str:
         """The end of what it said."""
@@ -79,6 +82,8 @@ class Processes:
                 # number cannot have become somebody else's
                 _signal(child, signal.SIGKILL)
                 child.process.wait()
+            for child in self._children:
+                child.leash.release()
             self._children.clear()
 
 

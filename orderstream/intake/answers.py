@@ -26,9 +26,15 @@ def text(status: int) -> str:
     return SAID.get(status, "refused") + "\n"
 
 
-def last(status: int) -> bytes:
-    """A whole answer as it stands on the wire, after which the connection is closed."""
+def whole(status: int, more: str = "") -> bytes:
+    """An answer as it stands on the wire. more: headers, each with its line's end."""
     said = text(status)
-    retry = f"retry-after: {RETRY_SECONDS}\r\n" if status == 503 else ""
+    if status == 503:
+        more += f"retry-after: {RETRY_SECONDS}\r\n"
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    return f"{head}content-length: {len(said)}\r\nconnection: close\r\n{retry}\r\n{said}".encode()
+    return f"{head}content-length: {len(said)}\r\n{more}\r\n{said}".encode()
+
+
+def last(status: int) -> bytes:
+    """One after which the connection is closed."""
+    return whole(status, "connection: close\r\n")

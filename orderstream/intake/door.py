@@ -25,24 +25,25 @@ from typing import Any, cast
 import httptools
 import msgspec
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from orderstream.intake import answers, metrics
+from orderstream.intake.pace import Pace
 
 SWEEP_SECONDS = 0.25
+BODY_SECONDS = 0.25
+"""How long one that is to be turned away may take for the body behind its head: answered before, he would have to connect anew."""
 
 
 class Limits(msgspec.Struct, frozen=True):
     """connections, requests: open at once, and being answered at once. head, target: bytes; fields: headers of a request.
 
-    begun: requests that were read and that nobody has looked at yet: more of them than that, and the last would be looked at when
-    its sender has hung up. At 300 deliveries a second, the least a loaded machine did, 256 take under a second.
     held: bytes of bodies in all requests under way. pipelined: requests behind the one that is being answered.
+    answer_seconds: how long we may take to answer a delivery that is here; more than we answer in that time are not taken (`pace`).
     """
 
     connections: int = 4096
     requests: int = 1000
-    begun: int = 256
     held: int = 64 * 1_048_576
     head: int = 16_384
     target: int = 2_048
@@ -51,6 +52,7 @@ class Limits(msgspec.Struct, frozen=True):
     head_seconds: float = 10.0
     serve_seconds: float = 20.0
     linger_seconds: float = 2.0
+    answer_seconds: float = 1.0
 
 
 class Refusal(Exception):  # noqa: N818  named for what is so
@@ -78,7 +80,9 @@ class Room:
         self.idle: Place = {}
         self.leaving: Place = {}
         self.held = 0
-        self.begun = 0
+        self.taken: dict[RequestResponseCycle, tuple[float, int]] = {}
+        """Deliveries that are here whole and under way: since when (the loop's time), and as which of how many."""
+        self.pace = Pace(limits.requests, limits.answer_seconds)
         self._sweeping: asyncio.TimerHandle | None = None
 
     def protocol(self) -> type[asyncio.Protocol]:
@@ -105,6 +109,17 @@ class Room:
         self.held += count
         while self.held > self.limits.held and self.reading:
             next(iter(self.reading)).refuse(503)
+
+    def take(self, cycle: RequestResponseCycle, now: float) -> None:
+        """A delivery is here whole, and now it is on us."""
+        self.taken[cycle] = (now, len(self.taken) + 1)
+
+    def answered(self, cycle: RequestResponseCycle, status: int, now: float) -> None:
+        """What this answer says of our pace: one that did not go into Kafka says something only where it came late."""
+        since, among = self.taken.get(cycle, (now, 0))
+        if among and (status == 200 or self.pace.late(now - since)):
+            self.pace.answered(among, now - since)
+            metrics.LIMIT.set(self.pace.limit)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -158,6 +173,10 @@ class Door(HttpToolsProtocol):
         """Bytes since the parser last had something whole: of a head, of trailers, of a chunk's extensions."""
         self._head = 0
         self._fields = 0
+        self._begun: RequestResponseCycle | None = None
+        """The delivery that `app` was given last."""
+        self._unwanted: RequestResponseCycle | None = None
+        """The delivery that is to be turned away as soon as it is here."""
 
     # -- places ------------------------------------------------------------------------------------------------------
 
@@ -254,6 +273,11 @@ class Door(HttpToolsProtocol):
             return
         if self._quiet > self._limits.head:
             self.refuse(431)
+        elif self._unwanted is not None:
+            if self._unwanted.more_body:
+                self.loop.call_later(BODY_SECONDS, self._turn_away, self._unwanted)
+            else:
+                self._turn_away(self._unwanted)
 
     def timeout_keep_alive_handler(self) -> None:
         # not close(): what the other side never reads would keep the connection for ever
@@ -300,27 +324,57 @@ class Door(HttpToolsProtocol):
         super().on_message_complete()
         if self._place is self._room.reading:
             self.go(self._room.serving)
+            if self.cycle is self._begun:
+                self._room.take(self.cycle, self.loop.time())
 
     # -- what uvicorn says -------------------------------------------------------------------------------------------
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        room = self._room
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         # who asks whether we live is always answered: a supervisor would end us for being busy
-        if cycle.scope["method"] == "POST":
-            full = len(self.tasks) >= self._limits.requests
-            if full and room.reading:
-                next(iter(room.reading)).refuse(503)
-                full = False
-            if full or room.begun >= self._limits.begun:
-                super()._start_asgi_task(cycle, _busy)
-                return
+        if cycle.scope["method"] != "POST":
+            super()._start_asgi_task(cycle, app)
+            return
+        room = self._room
+        full = len(self.tasks) >= self._limits.requests
+        if full and room.reading:
+            next(iter(room.reading)).refuse(503)
+            full = False
+        if full or len(room.taken) >= room.pace.limit:
+            if cycle.more_body:
+                # the body is most often right behind the head: once it is here the connection can stay
+                self._unwanted = cycle
+            else:
+                self._turn_away(cycle)
+            return
 
         async def begin(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-            room.begun -= 1
-            await app(scope, receive, send)
+            async def measured(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    room.answered(cycle, message["status"], self.loop.time())
+                await send(message)
 
-        room.begun += 1
+            try:
+                await app(scope, receive, measured)
+            finally:
+                room.taken.pop(cycle, None)
+
+        self._begun = cycle
+        if not cycle.more_body:
+            room.take(cycle, self.loop.time())
         super()._start_asgi_task(cycle, begin)
+
+    def _turn_away(self, cycle: RequestResponseCycle) -> None:
+        """Answers 503 here and now. No task and no `app`: this must cost a tenth of a delivery, there may be ten times as many."""
+        if self._left or cycle.response_complete or self.transport.is_closing():
+            return
+        self._unwanted = None
+        metrics.BUSY.inc()
+        stays = cycle.keep_alive and not cycle.more_body
+        self.transport.write(_BUSY if stays else answers.last(503))
+        cycle.response_started = cycle.response_complete = True
+        if not stays:
+            cycle.transport.close()
+        cycle.on_response()
 
     def on_response_complete(self) -> None:
         if not self._left and self.cycle.more_body and not self.pipeline:
@@ -337,22 +391,4 @@ class Door(HttpToolsProtocol):
             self.go(self._room.serving)
 
 
-_BUSY_TEXT = answers.text(503).encode()
-_BUSY_HEAD: Any = {
-    "type": "http.response.start",
-    "status": 503,
-    "headers": [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(_BUSY_TEXT)).encode()),
-        (b"retry-after", str(answers.RETRY_SECONDS).encode()),
-    ],
-}
-_BUSY_BODY: Any = {"type": "http.response.body", "body": _BUSY_TEXT, "more_body": False}
-
-
-async def _busy(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-    """The whole service while as many requests are under way as we allow: an answer at a tenth of a delivery's cost."""
-    del scope, receive
-    metrics.REQUESTS.labels("-", "-", "busy").inc()
-    await send(_BUSY_HEAD)
-    await send(_BUSY_BODY)
+_BUSY = answers.whole(503)

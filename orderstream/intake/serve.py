@@ -42,7 +42,14 @@ def run(settings: Settings) -> None:
         topics.now(topics.check(broker.address, settings))
         app = create_app(settings, Sink(broker.address, settings))
         host, port = listener.getsockname()[:2]
-        room = Room(Limits(connections=_connections(), requests=settings.intake_in_flight))
+        room = Room(
+            Limits(
+                connections=_connections(),
+                requests=settings.intake_in_flight,
+                # a third of the time after which nobody is told 200 any more: the pace is known a little after it has changed
+                answer_seconds=settings.intake_ack_seconds / 3,
+            )
+        )
         config = uvicorn.Config(
             app,
             # uvloop takes one new connection a turn of its loop: under load the queue of those who connect overflows

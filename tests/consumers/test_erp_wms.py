@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import orjson
@@ -23,6 +22,7 @@ from orderstream.consumers.inbox import Tombstone
 from orderstream.consumers.wms import Wms
 from orderstream.errors import BadFile
 from orderstream.simulators import make
+from tests.waiting import wait_until
 
 
 def released(order: str, seq: int, *, sku: str = "SKU1", quantity: int = 1, group: str | None = None) -> tuple[str, bytes]:
@@ -333,11 +333,12 @@ def run_until(command: list[str], done, seconds: float = 40) -> None:
     """Run a process until `done()`, then SIGTERM it; it must end by itself with code 0."""
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + seconds
-        while not done():
+
+        def so() -> bool:
             assert child.poll() is None, child.stderr.read().decode()
-            assert time.monotonic() < deadline, "not done in time"
-            time.sleep(0.2)
+            return bool(done())
+
+        wait_until(so, "what the process is to do", seconds)
         child.send_signal(signal.SIGTERM)
         assert child.wait(15) == 0, child.stderr.read().decode()
     finally:

@@ -20,6 +20,7 @@ from orderstream.demo.shops import Shops
 from orderstream.errors import BadFile, RunFailed
 from orderstream.settings import Settings
 from orderstream.simulators import Delivery, make
+from tests.waiting import wait_until
 
 
 def alive(pid: int) -> bool:
@@ -120,17 +121,12 @@ def test_children_are_ended_by_number_also_when_they_do_not_listen(tmp_path, mon
     processes = Processes(tmp_path)
     stubborn = processes.start("stubborn", [sys.executable, "-c", script], os.environ)
     try:
-        deadline = time.monotonic() + 20
-        while not stubborn.tail() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        grandchild = int(stubborn.tail())
+        grandchild = int(wait_until(stubborn.tail, "the child has said its own child's number"))
         processes.check()
         processes.stop()
         assert not alive(stubborn.process.pid)
         # an orphan is reaped by init, a moment later
-        while alive(grandchild) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not alive(grandchild)
+        wait_until(lambda: not alive(grandchild), "the child's own child has ended")
         assert stranger.poll() is None
     finally:
         processes.stop()

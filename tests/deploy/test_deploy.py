@@ -36,7 +36,7 @@ def known() -> set[str]:
     for metric in (intake.REQUESTS, intake.REFUSED):
         names.add(f"{metric._name}_total")
     names |= {f"{intake.ACK_SECONDS._name}_{part}" for part in ("bucket", "sum", "count")}
-    return names | {intake.IN_FLIGHT._name}
+    return names | {intake.IN_FLIGHT._name, intake.LIMIT._name}
 
 
 def named(expression: str) -> set[str]:

@@ -21,36 +21,23 @@ from orderstream.intake.app import create_app
 from orderstream.orders import Order, Raw
 from orderstream.settings import Settings
 from tests.docs.pages import block, table
+from tests.sink import MemorySink
 
 PAGE = "docs/channels.md"
 
 
-class Shelf:
-    def __init__(self) -> None:
-        self.kept: list[Raw] = []
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool:
-        return True
-
-    async def put(self, channel: Channel, raw: Raw) -> None:
-        self.kept.append(raw)
-
-
 @pytest.fixture
-def door() -> Iterator[tuple[str, Shelf]]:
+def door() -> Iterator[tuple[str, MemorySink]]:
     """Intake's address on this machine, and what came through it."""
-    shelf = Shelf()
-    config = uvicorn.Config(create_app(Settings.load(secrets='{"api:main": ["new", "old"]}'), shelf), log_config=None, ws="none")
+    sink = MemorySink()
+    config = uvicorn.Config(create_app(Settings.load(secrets='{"api:main": ["new", "old"]}'), sink), log_config=None, ws="none")
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"127.0.0.1:{listener.getsockname()[1]}", shelf
+    yield f"127.0.0.1:{listener.getsockname()[1]}", sink
     server.should_exit = True
     thread.join(10)
 
@@ -66,23 +53,23 @@ def _order(raw: Raw) -> Order:
     return order
 
 
-def test_the_python_example_is_accepted(door: tuple[str, Shelf]) -> None:
+def test_the_python_example_is_accepted(door: tuple[str, MemorySink]) -> None:
     """Copied as it stands, it signs an order that is one."""
-    address, shelf = door
+    address, sink = door
     done = _run([sys.executable, "-c", block(PAGE, "send.py").replace("127.0.0.1:8080", address)])
 
     assert (done.stdout, done.stderr) == ("200\n", "")
-    assert [_order(raw).order_id for raw in shelf.kept] == ["api:main:A1001"]
+    assert [_order(raw).order_id for raw in sink.kept] == ["api:main:A1001"]
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="curl or openssl is missing")
-def test_the_shell_example_is_accepted(door: tuple[str, Shelf]) -> None:
+def test_the_shell_example_is_accepted(door: tuple[str, MemorySink]) -> None:
     """The same with what every machine has."""
-    address, shelf = door
+    address, sink = door
     done = _run(["bash", "-c", block(PAGE, "send.sh").replace("127.0.0.1:8080", address)])
 
     assert (done.stdout, done.stderr) == ("ok\n", "")
-    assert [_order(raw).total for raw in shelf.kept] == [18900]
+    assert [_order(raw).total for raw in sink.kept] == [18900]
 
 
 def test_the_protocol_is_told_whole() -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from orderstream import broker as kafka
 from orderstream.errors import NoBroker
 from orderstream.settings import Settings
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -109,10 +109,7 @@ def test_an_owned_broker_ends_with_its_owner(tmp_path: Path) -> None:
     assert kafka.answers(address)
     owner.send_signal(signal.SIGKILL)
     owner.communicate()
-    deadline = time.monotonic() + 10
-    while commands(str(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert commands(str(tmp_path)) == []
+    wait_until(lambda: not commands(str(tmp_path)), lambda: str(commands(str(tmp_path))), 10)
 
 
 def test_a_stranger_s_process_is_never_ended(tmp_path: Path) -> None:

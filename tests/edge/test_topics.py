@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from orderstream import topics
 from orderstream.errors import NoBroker, TopicsUnfit
 from orderstream.settings import Settings
+from tests.waiting import until
 
 pytestmark = pytest.mark.stream
 
@@ -45,13 +45,12 @@ async def test_a_changed_configuration_is_put_back(fresh_topics: Callable[..., S
 
 async def _until(settings: Settings, done: set[str], changed: list[str]) -> None:
     # a change of configuration reaches the broker that we ask a moment after it was answered
-    for _ in range(100):
+    async def so() -> list[topics.Change]:
         changes = await topics.apply(str(settings.brokers), settings)
-        if {change.done for change in changes} == done:
-            assert [change.topic for change in changes if change.done != "unchanged"] == changed
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(done)
+        return changes if {change.done for change in changes} == done else []
+
+    changes = await until(so, f"what is done is {done}", 20)
+    assert [change.topic for change in changes if change.done != "unchanged"] == changed
 
 
 async def test_a_wrong_partition_count_is_refused(fresh_topics: Callable[..., Settings]) -> None:

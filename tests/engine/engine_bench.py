@@ -5,30 +5,18 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.waiting import until
+
 TOY = Path(__file__).with_name("toy.py")
-
-
-async def until(condition: Callable[[], object | Awaitable[object]], seconds: float = 30.0, what: str = "") -> object:
-    """Poll for a condition; whatever it answers first that is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = condition()
-        if isinstance(answer, Awaitable):
-            answer = await answer
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
-        await asyncio.sleep(0.05)
 
 
 class Worker:
@@ -64,10 +52,10 @@ class Worker:
             told = self.events("rebalanced")
             return bool(told) and (not counts or told[-1]["partitions"] in counts)
 
-        await until(held, seconds, f"holding {counts or 'anything'}: {self.text()[-2000:]}")
+        await until(held, lambda: f"holding {counts or 'anything'}: {self.text()[-2000:]}", seconds)
 
     async def ended(self, seconds: float = 30.0) -> int:
-        await until(lambda: self.code is not None, seconds, f"the end of the worker: {self.text()[-2000:]}")
+        await until(lambda: self.code is not None, lambda: f"the end of the worker: {self.text()[-2000:]}", seconds)
         assert self.code is not None
         return self.code
 
@@ -97,7 +85,7 @@ class Bench:
             told = await self.admin.describe_topics(list(names))
             return all(len(t["partitions"]) == number and all(p["leader"] >= 0 for p in t["partitions"]) for t in told)
 
-        await until(led, 15, f"leaders of {names}")
+        await until(led, f"leaders of {names}", 15)
 
     async def standard(self, without: str = "", **more: object) -> dict:
         """Topics raw -> relay -> mid, extra -> book -> out, `without` one; the config of a worker that does it."""
@@ -171,7 +159,7 @@ class Bench:
             found = await self.published()
             return ids <= {told["id"] for told in found}
 
-        await until(complete, seconds, f"{len(ids)} ids published")
+        await until(complete, f"{len(ids)} ids published", seconds)
         return found
 
 

@@ -7,10 +7,11 @@ import signal
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from engine_bench import Bench, contradictions, until
+from engine_bench import Bench, contradictions
 
 from orderstream.engine import TopicsUnfit, check_topics
 from orderstream.engine.changelog import Reader, claim_headers, signed_headers
+from tests.waiting import until
 
 pytestmark = pytest.mark.stream
 
@@ -81,12 +82,12 @@ async def test_a_worker_that_was_away_too_long_is_not_listened_to(bench: Bench) 
     await sleeper.holds(4)
     ids = [f"id{n}" for n in range(1500)]
     await bench.send(bench.name("raw"), ids[:1000])
-    await until(bench.published, 10, "the first output")
+    await until(bench.published, "the first output", 10)
     sleeper.signal(signal.SIGSTOP)
     heir = bench.worker(config)
     await heir.holds(4)
     await bench.send(bench.name("raw"), ids[1000:])
-    await until(lambda: heir.events("recovered"), 10)
+    await until(lambda: heir.events("recovered"), "the heir has recovered", 10)
     sleeper.signal(signal.SIGCONT)
     found: list[dict] = []
 
@@ -96,7 +97,7 @@ async def test_a_worker_that_was_away_too_long_is_not_listened_to(bench: Bench) 
         assert heir.code is None, heir.text()
         return set(ids) <= {told["id"] for told in found}
 
-    await until(complete, 30, "all published")
+    await until(complete, "all published", 30)
     assert contradictions(found) == []
 
 
@@ -125,17 +126,17 @@ async def test_what_the_broker_has_not_acknowledged_holds_back_the_commit(bench:
     await worker.holds(4)
     ids = [f"id{n}" for n in range(200)]
     await bench.send(bench.name("raw"), ids)
-    await until(lambda: bench.committed_is(bench.name("raw"), 200), 20, "the relay's commit")
-    await until(lambda: bench.logged(set(ids)), 20, "the book has processed and logged all")
+    await until(lambda: bench.committed_is(bench.name("raw"), 200), "the relay's commit", 20)
+    await until(lambda: bench.logged(set(ids)), "the book has processed and logged all", 20)
     # two more rounds of the commit loop, seen by the relay's own commits
     await bench.send(bench.name("raw"), ids[:4])
-    await until(lambda: bench.committed_is(bench.name("raw"), 204), 20, "the relay's next commit")
+    await until(lambda: bench.committed_is(bench.name("raw"), 204), "the relay's next commit", 20)
 
     assert await bench.committed(bench.name("mid")) == {}
 
     await bench.topics(bench.name("out"))
     published = await bench.all_published(set(ids))
-    await until(lambda: bench.committed_is(bench.name("mid"), 204), 20, "the book's commit")
+    await until(lambda: bench.committed_is(bench.name("mid"), 204), "the book's commit", 20)
     assert contradictions(published) == []
     assert len(published) == 204
 
@@ -167,7 +168,7 @@ async def test_a_rebalance_amid_what_is_not_acknowledged_drops_nothing(bench: Be
     await first.holds(4)
     ids = [f"id{n}" for n in range(300)]
     await bench.send(bench.name("raw"), ids)
-    await until(lambda: bench.logged(set(ids)), 20, "all is processed and logged")
+    await until(lambda: bench.logged(set(ids)), "all is processed and logged", 20)
     second = bench.worker(config)
     await second.holds(2)
     await first.holds(2)
@@ -213,7 +214,7 @@ async def test_holes_in_the_offsets_do_not_hold_back_the_commit(bench: Bench) ->
     async def committed() -> bool:
         return (await bench.committed(bench.name("in"))).get(0) == 59
 
-    await until(committed, 5, "the commit behind the last record")
+    await until(committed, "the commit behind the last record", 5)
 
 
 async def test_a_hundred_thousand_entries_come_back(bench: Bench) -> None:
@@ -282,7 +283,7 @@ async def test_idle_is_called_when_all_is_read(bench: Bench) -> None:
             last[partition] = count
         return sum(last.values()) == 400
 
-    await until(told, 15, "every partition idle with all of its ids")
+    await until(told, "every partition idle with all of its ids", 15)
 
 
 async def test_a_reference_is_read_before_the_first_record_and_followed(bench: Bench) -> None:
@@ -295,12 +296,12 @@ async def test_a_reference_is_read_before_the_first_record_and_followed(bench: B
     worker = bench.worker(
         bench.config(book=[bench.name("in")], out=bench.name("out"), reference=bench.name("packs"), batches=True)
     )
-    await until(lambda: worker.events("batch"), 15, "the first batch")
+    await until(lambda: worker.events("batch"), "the first batch", 15)
     before = worker.text().split('"event": "batch"')[0]
     assert before.count('"event": "reference"') == 50
 
     await bench.producer.send_and_wait(bench.name("packs"), b"later", key=b"k0")
-    await until(lambda: worker.events("reference")[-1]["value"] == "later", 10, "the later pack")
+    await until(lambda: worker.events("reference")[-1]["value"] == "later", "the later pack", 10)
 
 
 async def test_unfit_topics_are_named_at_the_start(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,9 @@ from tests.faults.services import Service, Supervisor
 from tests.faults.traffic import SHOPS, Traffic
 from tests.faults.watch import Watch
 from tests.postgres import postgres
+from tests.waiting import until
 
 PARTITIONS = 6
-HEAL_S = 120.0
-"""How long after the end of a fault everything must be as before."""
-
-
-class NotHealedError(AssertionError):
-    """The installation did not go on after a fault; the sentence says what was missing."""
 
 
 class Installation:
@@ -99,8 +94,8 @@ class Installation:
                     return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
                 return False
 
-            await self.until(up, "intake is ready")
-        await self.until(lambda: self.members_are(self.workers), "the workers share the partitions")
+            await until(up, "intake is ready")
+        await until(lambda: self.members_are(self.workers), "the workers share the partitions")
         self._shops = asyncio.create_task(self.traffic.run())
 
     def _kafka(self) -> None:
@@ -190,19 +185,6 @@ class Installation:
 
     # -- what can be seen of it
 
-    async def until(self, condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = HEAL_S) -> None:
-        """Wait for a condition. Raises NotHealedError, saying what was waited for."""
-        deadline = time.monotonic() + seconds
-        while True:
-            answer = condition()
-            if isinstance(answer, Awaitable):
-                answer = await answer
-            if answer:
-                return
-            if time.monotonic() > deadline:
-                raise NotHealedError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
-            await asyncio.sleep(0.1)
-
     async def members_are(self, count: int) -> bool:
         """Whether the workers' group is settled with this many members."""
         return await self.members() == count
@@ -257,14 +239,14 @@ class Installation:
             left = self.waiting(mark)
             return f"a verdict or a reject for each acknowledged order; {len(left)} have none: {', '.join(left[:5])}"
 
-        await self.until(lambda: not self.waiting(mark), lost)
+        await until(lambda: not self.waiting(mark), lost)
 
     async def healed(self) -> None:
         """Until all that was acknowledged by now has come out, what comes now comes out, and every worker is there."""
         mark = time.monotonic()
-        await self.until(lambda: self.decided_since(mark), "an order that was acknowledged after the fault is decided")
+        await until(lambda: self.decided_since(mark), "an order that was acknowledged after the fault is decided")
         await self.decided(mark)
-        await self.until(lambda: self.members_are(self.workers), f"{self.workers} workers share the partitions")
+        await until(lambda: self.members_are(self.workers), f"{self.workers} workers share the partitions")
 
     async def drained(self) -> None:
         """Stop the traffic and wait until every hop and the ERP have read all there is."""
@@ -278,9 +260,9 @@ class Installation:
             quiet = quiet + 1 if not await self._unread() else 0
             return quiet >= 3
 
-        await self.until(read, "every hop has read its topics to their ends")
+        await until(read, "every hop has read its topics to their ends")
         await self.decided(time.monotonic())
-        await self.until(self._erp_has_all, "the ERP has read its topics to their ends")
+        await until(self._erp_has_all, "the ERP has read its topics to their ends")
 
     async def _unread(self) -> bool:
         raw = [f"orders.raw.{channel}" for channel in CHANNELS]

@@ -25,6 +25,7 @@ from orderstream.simulators import Delivery
 from orderstream.times import HOUR, MINUTE
 from tests.faults.installation import Installation
 from tests.faults.services import Service
+from tests.waiting import until
 
 SIDE = 60
 """Orders of a side scenario."""
@@ -47,41 +48,34 @@ def _pick(system: Installation, dice: random.Random) -> Service:
     return system.named(dice.choice(system.worker_names))
 
 
-async def _ended(system: Installation, *services: Service) -> None:
-    """Until what ran here before has ended; the supervisor starts the next."""
+async def _end(number: signal.Signals, *services: Service) -> None:
+    """A signal to each; until what runs now has ended. The supervisor starts the next."""
     before = [service.process for service in services]
-    await system.until(lambda: all(p is None or p.poll() is not None for p in before), "the processes have ended")
+    for service in services:
+        service.signal(number)
+    await until(lambda: all(p is None or p.poll() is not None for p in before), "the processes have ended")
 
 
 # workers
 
 
-async def worker_killed(system: Installation, dice: random.Random) -> None:
-    service = _pick(system, dice)
-    service.signal(signal.SIGKILL)
-    await _ended(system, service)
+def worker_gets(number: signal.Signals) -> Fault:
+    """One worker is ended by a signal."""
+
+    async def inject(system: Installation, dice: random.Random) -> None:
+        await _end(number, _pick(system, dice))
+
+    return inject
 
 
-async def worker_terminated(system: Installation, dice: random.Random) -> None:
-    service = _pick(system, dice)
-    service.signal(signal.SIGTERM)
-    await _ended(system, service)
+def all_get(number: signal.Signals) -> Fault:
+    """All workers are ended at once by a signal."""
 
+    async def inject(system: Installation, dice: random.Random) -> None:
+        del dice
+        await _end(number, *(system.named(name) for name in system.worker_names))
 
-async def all_killed(system: Installation, dice: random.Random) -> None:
-    del dice
-    services = [system.named(name) for name in system.worker_names]
-    for service in services:
-        service.signal(signal.SIGKILL)
-    await _ended(system, *services)
-
-
-async def all_terminated(system: Installation, dice: random.Random) -> None:
-    del dice
-    services = [system.named(name) for name in system.worker_names]
-    for service in services:
-        service.signal(signal.SIGTERM)
-    await _ended(system, *services)
+    return inject
 
 
 async def zombie(system: Installation, dice: random.Random) -> None:
@@ -100,9 +94,9 @@ async def cut_off(system: Installation, dice: random.Random) -> None:
 
 async def _replaced(system: Installation, away: Callable[[], None]) -> None:
     away()
-    await system.until(lambda: system.members_are(system.workers - 1), "the group goes on without the one that is away")
+    await until(lambda: system.members_are(system.workers - 1), "the group goes on without the one that is away")
     mark = time.monotonic()
-    await system.until(lambda: system.decided_since(mark), "the others decide")
+    await until(lambda: system.decided_since(mark), "the others decide")
 
 
 async def added_and_removed(system: Installation, dice: random.Random) -> None:
@@ -110,7 +104,7 @@ async def added_and_removed(system: Installation, dice: random.Random) -> None:
     more = [f"w{n}" for n in range(system.workers + 1, system.workers + 1 + dice.choice((1, 2)))]
     for name in more:
         system.worker(name)
-    await system.until(lambda: system.members_are(system.workers + len(more)), "the new workers have joined")
+    await until(lambda: system.members_are(system.workers + len(more)), "the new workers have joined")
     await asyncio.gather(*(system.supervisor.end(name) for name in more))
 
 
@@ -129,9 +123,8 @@ async def rolled(system: Installation, dice: random.Random) -> None:
     publishing = asyncio.ensure_future(system.command("rules", "publish", str(folder), "--why", "faults"))
     for name in list(system.worker_names):
         service = system.named(name)
-        service.signal(signal.SIGTERM)
-        await _ended(system, service)
-        await system.until(lambda: system.members_are(system.workers), "the restarted worker is back")
+        await _end(signal.SIGTERM, service)
+        await until(lambda: system.members_are(system.workers), "the restarted worker is back")
     code, said = await publishing
     assert code == 0, said
 
@@ -150,9 +143,8 @@ async def intake_killed(system: Installation, dice: random.Random) -> None:
         return link.held > 0 and await system.raw_count() > before
 
     try:
-        await system.until(written, "the broker has a record that intake does not know of")
-        service.signal(signal.SIGKILL)
-        await _ended(system, service)
+        await until(written, "the broker has a record that intake does not know of")
+        await _end(signal.SIGKILL, service)
     finally:
         link.mend()
 
@@ -171,9 +163,8 @@ async def erp_killed(system: Installation, dice: random.Random) -> None:
                 )
                 return bool(rows)
 
-            await system.until(inside, "the ERP is between its effect and its commit")
-            service.signal(signal.SIGKILL)
-            await _ended(system, service)
+            await until(inside, "the ERP is between its effect and its commit")
+            await _end(signal.SIGKILL, service)
     else:
         link = system.links["erp"]
         link.hold_requests()
@@ -185,9 +176,8 @@ async def erp_killed(system: Installation, dice: random.Random) -> None:
         try:
             # nothing comes where the last request was answered already: it dies without new effects then
             with contextlib.suppress(AssertionError):
-                await system.until(committed, "the ERP has applied what Kafka was not told of", 2)
-            service.signal(signal.SIGKILL)
-            await _ended(system, service)
+                await until(committed, "the ERP has applied what Kafka was not told of", 2)
+            await _end(signal.SIGKILL, service)
         finally:
             link.mend()
 
@@ -196,7 +186,7 @@ async def erp_killed(system: Installation, dice: random.Random) -> None:
     async def again() -> bool:
         return await _applied(system) > applied
 
-    await system.until(again, "the ERP goes on")
+    await until(again, "the ERP goes on")
 
 
 async def _applied(system: Installation) -> int:
@@ -236,9 +226,7 @@ async def broker_absent(system: Installation, dice: random.Random) -> None:
         _refused(code, said, NoBroker.exit_code, f"no Kafka answers at {nowhere}")
     services = [system.named(name) for name in (*system.worker_names, "erp")]
     await asyncio.to_thread(system.broker.kill)
-    for service in services:
-        service.signal(signal.SIGKILL)
-    await _ended(system, *services)
+    await _end(signal.SIGKILL, *services)
     began = time.monotonic()
 
     def refused() -> bool:
@@ -246,7 +234,7 @@ async def broker_absent(system: Installation, dice: random.Random) -> None:
         return said >= {service.name for service in services}
 
     try:
-        await system.until(refused, "every process says that there is no broker")
+        await until(refused, "every process says that there is no broker")
     finally:
         await asyncio.to_thread(system.broker.restart)
 
@@ -313,9 +301,9 @@ def can_mount() -> bool:
 async def _elsewhere(system: Installation, name: str, place: str) -> None:
     await system.supervisor.end(name)
     system.worker(name, STATE_DIR=place)
-    await system.until(lambda: system.members_are(system.workers), "the worker is there again")
+    await until(lambda: system.members_are(system.workers), "the worker is there again")
     mark = time.monotonic()
-    await system.until(lambda: system.decided_since(mark), "orders are decided with it")
+    await until(lambda: system.decided_since(mark), "orders are decided with it")
 
 
 async def state_deleted(system: Installation, dice: random.Random) -> None:
@@ -323,9 +311,8 @@ async def state_deleted(system: Installation, dice: random.Random) -> None:
     service = _pick(system, dice)
     shutil.rmtree(system.home / service.name, ignore_errors=True)
     mark = time.monotonic()
-    await system.until(lambda: system.decided_since(mark), "orders are decided without it")
-    service.signal(signal.SIGTERM)
-    await _ended(system, service)
+    await until(lambda: system.decided_since(mark), "orders are decided without it")
+    await _end(signal.SIGTERM, service)
 
 
 async def state_of_another_version(system: Installation, dice: random.Random) -> None:
@@ -335,8 +322,7 @@ async def state_of_another_version(system: Installation, dice: random.Random) ->
     (place / "v9" / "tables" / "orders.rocksdb").mkdir(parents=True, exist_ok=True)
     for file in ("v9/tables/orders.rocksdb/CURRENT", "v9/checkpoint", "version", "state.bin"):
         (place / file).write_bytes(dice.randbytes(500))
-    service.signal(signal.SIGTERM)
-    await _ended(system, service)
+    await _end(signal.SIGTERM, service)
 
 
 # what channels do
@@ -380,10 +366,10 @@ def _reversed(deliveries: list[Delivery]) -> list[Delivery]:
 
 
 KINDS: dict[str, Kind] = {
-    "worker-killed": Kind("工作进程 SIGKILL", "a worker, SIGKILL", worker_killed, 14),
-    "worker-terminated": Kind("工作进程 SIGTERM", "a worker, SIGTERM", worker_terminated, 6),
-    "all-killed": Kind("全部工作进程 SIGKILL", "all workers at once, SIGKILL", all_killed, 16),
-    "all-terminated": Kind("全部工作进程 SIGTERM", "all workers at once, SIGTERM", all_terminated, 8),
+    "worker-killed": Kind("工作进程 SIGKILL", "a worker, SIGKILL", worker_gets(signal.SIGKILL), 14),
+    "worker-terminated": Kind("工作进程 SIGTERM", "a worker, SIGTERM", worker_gets(signal.SIGTERM), 6),
+    "all-killed": Kind("全部工作进程 SIGKILL", "all workers at once, SIGKILL", all_get(signal.SIGKILL), 16),
+    "all-terminated": Kind("全部工作进程 SIGTERM", "all workers at once, SIGTERM", all_get(signal.SIGTERM), 8),
     "intake-killed": Kind(
         "接收：Kafka 已确认、尚未应答时被杀", "intake between Kafka's acknowledgement and its answer", intake_killed, 6
     ),

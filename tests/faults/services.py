@@ -1,6 +1,7 @@
 """The processes of an installation, and what starts them again when they end, as systemd or Kubernetes would.
 
-Law: a process is ended by its number and by us alone; how each one ended is kept, since "it came back" is only half of it.
+Law: a process is ended by its number and by us alone, and ends with us; how each one ended is kept, since "it came back" is
+only half of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from orderstream.leash import Leash
 
 RESTART_S = 0.5
 """Between a process's end and its next start."""
@@ -39,6 +42,7 @@ class Service:
         self.log = log
         self.wanted = False
         self.process: subprocess.Popen[bytes] | None = None
+        self.leash: Leash | None = None
         self.asked = False
 
     @property
@@ -53,6 +57,16 @@ class Service:
             self.process = subprocess.Popen(
                 self.command, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
+        self.leash = Leash(self.process.pid, " ".join(self.command))
+
+    def ended(self) -> int | None:
+        """How what ran here has ended, told once; None while it runs, or nothing does."""
+        code = self.process.poll() if self.process is not None else None
+        if code is not None:
+            self.process = None
+            if self.leash is not None:
+                self.leash.release()
+        return code
 
     def signal(self, number: signal.Signals) -> None:
         """To the process as it runs now. One that ended by itself a moment ago is left to the supervisor."""
@@ -85,10 +99,9 @@ class Supervisor:
             await asyncio.sleep(0.05)
 
     def _note(self, service: Service) -> None:
-        code = service.process.poll() if service.process is not None else None
+        code = service.ended()
         if code is not None:
             self.endings.append(Ending(service.name, time.monotonic(), code, service.asked))
-            service.process = None
 
     async def end(self, name: str, seconds: float = 40.0) -> None:
         """SIGTERM, and no restart. One that does not listen is killed, and that is an ending with -9."""

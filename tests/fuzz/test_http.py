@@ -16,13 +16,13 @@ import uvicorn
 from hypothesis import HealthCheck, settings
 from schemathesis import checks
 
-from orderstream.channels import Channel, registry
+from orderstream.channels import registry
 from orderstream.channels.api import sign
 from orderstream.intake.app import create_app
 from orderstream.intake.door import Limits, Room
-from orderstream.orders import Raw
 from orderstream.settings import Settings
 from tests.fuzz import law
+from tests.sink import MemorySink
 
 SECRET = "s-1"
 SAYS = {"content": {"text/plain": {"schema": {"type": "string", "maxLength": 30}}}}
@@ -62,23 +62,6 @@ INTERFACE: dict[str, Any] = {
 }
 
 
-class Shelf:
-    """Kafka's place: keeps everything."""
-
-    def __init__(self) -> None:
-        self.kept: list[Raw] = []
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool:
-        return True
-
-    async def put(self, channel: Channel, raw: Raw) -> None:
-        channel.key(raw.shop, raw.body, raw.headers)
-        self.kept.append(raw)
-
-
 class Signed(requests.auth.AuthBase):
     """Proves whatever body is sent, as the shop would."""
 
@@ -89,17 +72,17 @@ class Signed(requests.auth.AuthBase):
 
 
 @pytest.fixture(scope="module")
-def intake() -> Iterator[tuple[str, Shelf]]:
+def intake() -> Iterator[tuple[str, MemorySink]]:
     """The service in a thread, on a real socket."""
-    shelf, room = Shelf(), Room(Limits())
-    app = create_app(Settings.load(secrets=json.dumps({"api:main": [SECRET], "shopify:main": ["hush"]})), shelf)
+    sink, room = MemorySink(), Room(Limits())
+    app = create_app(Settings.load(secrets=json.dumps({"api:main": [SECRET], "shopify:main": ["hush"]})), sink)
     config = uvicorn.Config(app, port=0, http=room.protocol(), ws="none", log_config=None, timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     running = threading.Thread(target=lambda: asyncio.run(server.serve()))
     running.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", shelf
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", sink
     server.should_exit = True
     running.join(10)
 
@@ -113,17 +96,17 @@ CHECKS = checks.CHECKS.get_by_names(
 
 @SEARCHED.parametrize()
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_one_that_is_said(case: schemathesis.Case, intake: tuple[str, Shelf]) -> None:
+def test_every_answer_is_one_that_is_said(case: schemathesis.Case, intake: tuple[str, MemorySink]) -> None:
     """Unsigned and signed: never a 5xx, never a status or a type that the interface does not name."""
-    url, shelf = intake
-    before = len(shelf.kept)
+    url, sink = intake
+    before = len(sink.kept)
     case.call_and_validate(base_url=url, checks=CHECKS)  # type: ignore[arg-type]  # its own registry's type
-    assert len(shelf.kept) == before, "nothing unproved is kept"
+    assert len(sink.kept) == before, "nothing unproved is kept"
     case.call_and_validate(base_url=url, auth=Signed(), checks=CHECKS)  # type: ignore[arg-type]  # its own registry's type
-    for raw in shelf.kept[before:]:
+    for raw in sink.kept[before:]:
         law.obey(registry()[raw.channel], [], raw.body)
 
 
-def test_what_was_signed_was_kept(intake: tuple[str, Shelf]) -> None:
+def test_what_was_signed_was_kept(intake: tuple[str, MemorySink]) -> None:
     """The search above came through the door, and not only to it."""
     assert len({raw.body for raw in intake[1].kept}) > 10

@@ -7,37 +7,17 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import uvicorn
 
-from orderstream.channels import Channel
 from orderstream.channels.api import sign
 from orderstream.intake.app import create_app
 from orderstream.intake.door import Limits, Room
-from orderstream.orders import Raw
 from orderstream.settings import Settings
+from tests.sink import MemorySink
 
 SECRET = "s-1"
-
-
-@dataclass
-class Shelf:
-    """A sink that keeps what it is given; `hold` makes it wait."""
-
-    kept: list[Raw] = field(default_factory=list)
-    hold: asyncio.Event | None = None
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool:
-        return True
-
-    async def put(self, channel: Channel, raw: Raw) -> None:
-        if self.hold is not None:
-            await self.hold.wait()
-        self.kept.append(raw)
 
 
 @dataclass
@@ -47,7 +27,7 @@ class Live:
     port: int
     room: Room
     server: uvicorn.Server
-    shelf: Shelf
+    sink: MemorySink
 
     async def say(self, *parts: bytes, pause: float = 0, end: bool = False, patience: float = 10) -> bytes:
         """What a connection hears that sends these parts (and then, where `end`, closes its side), until it is closed."""
@@ -107,7 +87,7 @@ class Live:
         finally:
             done.set()
             await sending
-        assert len({raw.body for raw in self.shelf.kept} & {order(f"G{at}") for at in range(len(took))}) == len(took)
+        assert len({raw.body for raw in self.sink.kept} & {order(f"G{at}") for at in range(len(took))}) == len(took)
 
     async def emptied(self, seconds: float = 5) -> None:
         """Returns when nobody is in the room and no request is under way; TimeoutError where that does not come."""
@@ -121,11 +101,11 @@ class Live:
 
 
 @contextlib.asynccontextmanager
-async def serving(limits: Limits | None = None, shelf: Shelf | None = None, **settings: object) -> AsyncIterator[Live]:
+async def serving(limits: Limits | None = None, sink: MemorySink | None = None, **settings: object) -> AsyncIterator[Live]:
     """The service as `serve` makes it, in this loop, on a free port of loopback."""
-    room, shelf = Room(limits or Limits()), shelf or Shelf()
+    room, sink = Room(limits or Limits()), sink or MemorySink()
     secrets = json.dumps({"api:main": [SECRET, "s-0"], "api:other": ["o-1"], "shopify:main": ["hush", "hush-old"]})
-    app = create_app(Settings.load(secrets=secrets, **settings), shelf)
+    app = create_app(Settings.load(secrets=secrets, **settings), sink)
     config = uvicorn.Config(
         app,
         port=0,
@@ -144,7 +124,7 @@ async def serving(limits: Limits | None = None, shelf: Shelf | None = None, **se
         while not server.started:  # noqa: ASYNC110  a test may look
             await asyncio.sleep(0.01)
     try:
-        yield Live(server.servers[0].sockets[0].getsockname()[1], room, server, shelf)
+        yield Live(server.servers[0].sockets[0].getsockname()[1], room, server, sink)
     finally:
         server.should_exit = True
         await running

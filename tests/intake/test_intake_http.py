@@ -12,41 +12,21 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from orderstream.channels import Channel
 from orderstream.channels.api import sign
 from orderstream.channels.shopify import sign as sign_shopify
 from orderstream.errors import BadFile
 from orderstream.intake.app import Secrets, create_app
 from orderstream.intake.sink import Busy, Unavailable
-from orderstream.orders import Raw
 from orderstream.settings import Settings
+from tests.sink import MemorySink
 
 BODY = json.dumps({"order_id": "A1", "buyer": {"phone": "13812345678"}}).encode()
 MB = 1_048_576
 
 
-class Shelf:
-    """A sink that keeps what it is given, or fails as told."""
-
-    def __init__(self) -> None:
-        self.kept: list[Raw] = []
-        self.trouble: Exception | None = None
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool:
-        return self.trouble is None
-
-    async def put(self, channel: Channel, raw: Raw) -> None:
-        if self.trouble is not None:
-            raise self.trouble
-        self.kept.append(raw)
-
-
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def sink() -> MemorySink:
+    return MemorySink()
 
 
 @pytest.fixture
@@ -55,8 +35,8 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-async def client(shelf: Shelf, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings, shelf)
+async def client(sink: MemorySink, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings, sink)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://intake") as open_client:
         yield open_client
 
@@ -71,39 +51,39 @@ def count(outcome: str, channel: str = "api", shop: str = "main") -> float:
 
 
 @pytest.mark.parametrize("secret", ["s-new", "s-old"])
-async def test_a_proved_delivery_is_kept_untouched(client: httpx.AsyncClient, shelf: Shelf, secret: str) -> None:
+async def test_a_proved_delivery_is_kept_untouched(client: httpx.AsyncClient, sink: MemorySink, secret: str) -> None:
     """Its bytes, when they came and how the sender was proved; nothing is parsed on the way."""
     before = count("accepted")
     body = b' {"order_id" : "A1"}\n'
     answer = await client.post("/hooks/api/main", content=body, headers=signed(body, secret))
     assert answer.status_code == 200
-    (raw,) = shelf.kept
+    (raw,) = sink.kept
     assert (raw.channel, raw.shop, raw.body, raw.verified, raw.headers) == ("api", "main", body, "hmac-sha256", {})
     assert abs(raw.received_at - time.time() * 1000) < 5000
     assert count("accepted") == before + 1
 
 
-async def test_a_repeat_goes_on_too(client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_a_repeat_goes_on_too(client: httpx.AsyncClient, sink: MemorySink) -> None:
     """Only the line behind knows whether it has an order: intake drops nothing that is genuine."""
     for _ in range(3):
         assert (await client.post("/hooks/api/main", content=BODY, headers=signed())).status_code == 200
-    assert len(shelf.kept) == 3
+    assert len(sink.kept) == 3
 
 
-async def test_only_the_parser_s_headers_are_kept(client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_only_the_parser_s_headers_are_kept(client: httpx.AsyncClient, sink: MemorySink) -> None:
     """Shopify's topic goes along; the signature and the rest stay outside."""
     headers = sign_shopify(BODY, "hush", topic="orders/create", domain="x.example", delivery="d1")
     assert (await client.post("/hooks/shopify/main", content=BODY, headers=headers)).status_code == 200
-    assert shelf.kept[0].headers == {"x-shopify-topic": "orders/create"}
+    assert sink.kept[0].headers == {"x-shopify-topic": "orders/create"}
 
 
-async def test_a_ping_is_acknowledged_and_is_no_record(client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_a_ping_is_acknowledged_and_is_no_record(client: httpx.AsyncClient, sink: MemorySink) -> None:
     """The platform's test button works and makes no order; unsigned it does not even do that."""
     body = b'{"id": 820982911946154508, "test": true}'
     headers = sign_shopify(body, "hush", topic="orders/create", domain="x.example", delivery="d1")
     before = count("ping", "shopify")
     assert (await client.post("/hooks/shopify/main", content=body, headers=headers)).status_code == 200
-    assert (shelf.kept, count("ping", "shopify")) == ([], before + 1)
+    assert (sink.kept, count("ping", "shopify")) == ([], before + 1)
     assert (await client.post("/hooks/shopify/main", content=body)).status_code == 401
 
 
@@ -121,21 +101,21 @@ async def test_a_ping_is_acknowledged_and_is_no_record(client: httpx.AsyncClient
     ],
 )
 async def test_strangers_learn_nothing(
-    client: httpx.AsyncClient, shelf: Shelf, path: str, headers: dict[str, str] | None, status: int
+    client: httpx.AsyncClient, sink: MemorySink, path: str, headers: dict[str, str] | None, status: int
 ) -> None:
     """A status and at most two words; unknown shop and unknown channel look the same."""
     answer = await client.post(path, content=BODY, headers=signed() if headers is None else headers)
     assert answer.status_code == status
     assert len(answer.text) < 30
-    assert shelf.kept == []
+    assert sink.kept == []
 
 
 @pytest.mark.parametrize(("trouble", "outcome"), [(Busy(), "busy"), (Unavailable(), "unavailable")])
 async def test_what_kafka_has_not_taken_is_not_acknowledged(
-    client: httpx.AsyncClient, shelf: Shelf, trouble: Exception, outcome: str
+    client: httpx.AsyncClient, sink: MemorySink, trouble: Exception, outcome: str
 ) -> None:
     """The sender is told to come again, and when."""
-    shelf.trouble = trouble
+    sink.trouble = trouble
     before = count(outcome)
     answer = await client.post("/hooks/api/main", content=BODY, headers=signed())
     assert (answer.status_code, answer.headers["retry-after"], count(outcome)) == (503, "2", before + 1)
@@ -149,7 +129,7 @@ async def chunks(size: int, part: int = 65_536) -> AsyncIterator[bytes]:
         size -= part
 
 
-async def test_a_body_over_one_megabyte_is_refused_while_reading(client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_a_body_over_one_megabyte_is_refused_while_reading(client: httpx.AsyncClient, sink: MemorySink) -> None:
     """With a Content-Length, with a lie in it, and without one; exactly 1 MB is read."""
     for content in (b"x" * (MB + 1), chunks(MB + 1), chunks(50 * MB)):
         assert (await client.post("/hooks/api/main", content=content, headers=signed())).status_code == 413
@@ -157,10 +137,10 @@ async def test_a_body_over_one_megabyte_is_refused_while_reading(client: httpx.A
     assert lie.status_code == 413
     exact = b"x" * MB
     assert (await client.post("/hooks/api/main", content=exact, headers=signed(exact))).status_code == 200
-    assert len(shelf.kept) == 1
+    assert len(sink.kept) == 1
 
 
-async def test_a_body_that_never_ends_is_given_up(client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_a_body_that_never_ends_is_given_up(client: httpx.AsyncClient, sink: MemorySink) -> None:
     """A sender that drips bytes holds a connection for the read time-out and no longer."""
     import asyncio
 
@@ -172,10 +152,10 @@ async def test_a_body_that_never_ends_is_given_up(client: httpx.AsyncClient, she
     began = time.monotonic()
     assert (await client.post("/hooks/api/main", content=drip(), headers=signed())).status_code == 408
     assert time.monotonic() - began < 2
-    assert shelf.kept == []
+    assert sink.kept == []
 
 
-async def test_nothing_personal_is_logged(client: httpx.AsyncClient, shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_personal_is_logged(client: httpx.AsyncClient, sink: MemorySink, caplog: pytest.LogCaptureFixture) -> None:
     """Neither a good delivery nor a bad one leaves its content or its secret in a log or a metric."""
     caplog.set_level(logging.DEBUG)
     await client.post("/hooks/api/main", content=BODY, headers=signed())

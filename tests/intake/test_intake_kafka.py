@@ -48,6 +48,7 @@ class Intake:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.url = f"http://127.0.0.1:{self.port}"
+        self._asked = False
 
     async def up(self) -> Intake:
         async with httpx.AsyncClient() as client:
@@ -61,9 +62,14 @@ class Intake:
                 await asyncio.sleep(0.05)
         raise AssertionError("intake is not up")
 
-    def end(self) -> tuple[int, str]:
-        if self.process.poll() is None:
+    def ask(self) -> None:
+        """SIGTERM, once: a second one may meet an interpreter that has put its handlers away."""
+        if not self._asked and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+        self._asked = True
+
+    def end(self) -> tuple[int, str]:
+        self.ask()
         said = self.process.communicate(timeout=20)[0]
         return self.process.returncode, said
 
@@ -140,7 +146,7 @@ async def test_sigterm_finishes_what_is_in_flight(fresh_topics: Callable[..., Se
     async with asyncio.timeout(30):
         while len(good) < 50:  # noqa: ASYNC110  a test may look
             await asyncio.sleep(0.01)
-    intake.process.send_signal(signal.SIGTERM)
+    intake.ask()
     await asyncio.gather(*senders)
     code, said = await asyncio.to_thread(intake.end)
     assert code == 0, said

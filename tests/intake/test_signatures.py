@@ -69,7 +69,7 @@ async def test_who_is_not_the_shop_is_turned_away() -> None:
     async with serving() as live:
         for why, headers, path in strangers():
             assert await send(live, headers, path) == 401, (why, path)
-        assert live.shelf.kept == []
+        assert live.sink.kept == []
 
 
 @pytest.mark.parametrize("at", [0, -SKEW + 5, SKEW - 5])
@@ -78,9 +78,9 @@ async def test_a_replay_inside_the_window_is_one_verdict(at: int) -> None:
     headers = signed(BODY, at=at)
     async with serving() as live:
         assert [await send(live, headers) for _ in range(5)] == [200] * 5
-    assert len(live.shelf.kept) == 5
+    assert len(live.sink.kept) == 5
     line = Pipeline(Catalogue([]), PackBook([load(data_file("rules/standard"))]), Keys(b"k"), "Asia/Shanghai")
-    public = [said for raw in live.shelf.kept for said in line.feed(raw)]
+    public = [said for raw in live.sink.kept for said in line.feed(raw)]
     assert len([said for said in public if said.topic == "orders.verdicts"]) == 1
     assert [verdict.order_id for verdict in line.verdicts()] == ["api:main:A1"]
 

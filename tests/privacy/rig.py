@@ -11,11 +11,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from orderstream import kafka, topics
 from orderstream.settings import Settings
 from tests.stream.line import Workers
+from tests.waiting import wait_until
 
 SECRET = "a-secret-of-the-shop"
 
@@ -35,13 +37,14 @@ class System:
             self.work(number)
         self._start("intake", ["-m", "orderstream", "intake", "--port", str(self.ports["intake"])])
         self._start("erp", ["-m", "orderstream.consumers.erp", "--ship-after", "1"])
-        self._until(lambda: self._get("intake", "/readyz") is not None, "intake")
+        wait_until(lambda: self._get("intake", "/readyz"), "intake is ready")
         for number in range(1, workers + 1):
             self.at_work(number)
 
     def at_work(self, number: int) -> None:
         """Waits until a worker has partitions and has read them to their ends once."""
-        self._until(lambda: b"orderstream_pending_dossiers{" in (self._get(f"w{number}", "/metrics") or b""), f"w{number}")
+        shown = b"orderstream_pending_dossiers{"
+        wait_until(lambda: shown in self._metrics(f"w{number}"), f"worker {number} is at work")
 
     def work(self, number: int) -> None:
         self.workers.env = {"ORDERSTREAM_LOG_LEVEL": "DEBUG", "ORDERSTREAM_METRICS_PORT": str(self.ports[f"w{number}"])}
@@ -73,10 +76,7 @@ class System:
     def shown(self) -> dict[str, bytes]:
         """What each process that lives shows on /metrics."""
         alive = [*self.processes, *(f"w{n}" for n in self.workers.live)]
-        for name in alive:
-            self._until(lambda name=name: self._get(name, "/metrics") is not None, name)  # type: ignore[misc]
-        out = {name: self._get(name, "/metrics") for name in alive}
-        return {name: text for name, text in out.items() if text is not None}
+        return {name: wait_until(partial(self._metrics, name), f"{name} shows its metrics") for name in alive}
 
     def left(self) -> dict[str, bytes]:
         """Every log and file, but the ERP's own book of orders."""
@@ -96,19 +96,15 @@ class System:
         for message in kafka.scan(str(self.settings.brokers), names):
             yield names[message.topic], message
 
+    def _metrics(self, name: str) -> bytes:
+        return self._get(name, "/metrics") or b""
+
     def _get(self, name: str, path: str) -> bytes | None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=10) as answer:
                 return bytes(answer.read())
         except OSError:
             return None
-
-    def _until(self, true: object, what: str) -> None:
-        assert callable(true)
-        deadline = time.monotonic() + 60
-        while not true():
-            assert time.monotonic() < deadline, f"{what} is not up"
-            time.sleep(0.1)
 
 
 def free_port() -> int:

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from orderstream import broker
 from orderstream.settings import PREFIX, Settings, data_file
+from tests.waiting import wait_until
 
 HOST = "127.0.0.1"
 
@@ -52,11 +52,12 @@ class Secured:
         from orderstream import access
 
         context = access.context(as_admin)
-        deadline = time.monotonic() + broker.START_SECONDS
-        while not broker.answers(self.internal, 1.0, context):
+
+        def up() -> bool:
             assert broker._pid(self.home) is not None, broker._log_tail(self.home, 3000)
-            assert time.monotonic() < deadline, broker._log_tail(self.home, 3000)
-            time.sleep(0.05)
+            return broker.answers(self.internal, 1.0, context)
+
+        wait_until(up, lambda: broker._log_tail(self.home, 3000), broker.START_SECONDS)
         # a suite that is killed must not leave a broker behind
         self._mine = broker.Broker(self.clients, "java", owned=True, home=self.home)
         self._mine._watch()
@@ -127,11 +128,14 @@ class Process:
 
     def until_said(self, text: str, seconds: float = 60) -> None:
         """Waits for a line; a process that ended first fails the test with what it said."""
-        deadline = time.monotonic() + seconds
-        while text not in self.said():
-            assert self.code() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.02)
+
+        def so() -> bool:
+            ended = self.code() is not None
+            there = text in self.said()
+            assert there or not ended, self.said()
+            return there
+
+        wait_until(so, self.said, seconds)
 
     def hangup(self) -> None:
         self._child.send_signal(signal.SIGHUP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
@@ -26,6 +27,7 @@ from orderstream.orders import Raw
 from orderstream.rules import examples
 from orderstream.settings import Settings, rows
 from tests.security.secured import HOST, Process, environment
+from tests.waiting import wait_until
 
 SECRET = secrets.token_hex(16)
 EVERY = {
@@ -84,15 +86,13 @@ def test_a_shop_s_secret_is_rotated_without_a_restart(fresh_topics: Callable[...
 
 
 def _until_ready(client: httpx.Client, intake: Process) -> None:
-    deadline = time.monotonic() + 60
-    while True:
+    def ready() -> bool:
         assert intake.code() is None, intake.said()
-        assert time.monotonic() < deadline, intake.said()
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
+        with contextlib.suppress(httpx.TransportError):
+            return client.get("/readyz").status_code == 200
+        return False
+
+    wait_until(ready, intake.said, 60)
 
 
 def test_settings_show_no_secret() -> None:

@@ -26,6 +26,7 @@ from orderstream.rules import examples
 from orderstream.settings import Settings
 from tests.security.secured import HOST, Process, Secured, certificates, cli, settings_of
 from tests.stream.line import STANDARD
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.stream
 
@@ -41,12 +42,13 @@ def ready(secured: Secured, prefix: str, partitions: int = 1) -> dict[str, str]:
 
 def until(good: Callable[[], bool], processes: list[Process], seconds: float = 90) -> None:
     """Waits for a condition; a process that ended meanwhile fails the test with what it said."""
-    deadline = time.monotonic() + seconds
-    while not good():
+
+    def so() -> bool:
         for one in processes:
             assert one.code() is None, one.said()
-        assert time.monotonic() < deadline, "\n".join(one.said()[-3000:] for one in processes)
-        time.sleep(0.05)
+        return good()
+
+    wait_until(so, lambda: "\n".join(one.said()[-3000:] for one in processes), seconds)
 
 
 def intake(secured: Secured, common: dict[str, str], log: Path, **more: str) -> tuple[Process, str]:

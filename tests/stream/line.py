@@ -130,9 +130,9 @@ def await_lines(settings: Settings, wanted: dict[str, bytes], workers: Workers, 
         count = kafka.count(str(settings.brokers), topics.name("orders.verdicts", settings.topic_prefix))
         if count != seen:
             seen, since = count, time.monotonic()
-        elif count >= len(wanted) * 0.9 and time.monotonic() - since > 3:
+        elif count >= len(wanted) * 0.9 and time.monotonic() - since > 1:
             got = {order: line.encode() for order, line in final_lines(settings, str(settings.brokers)).items()}
             if got == wanted or time.monotonic() - since > 30:
                 return got
-        time.sleep(1)
+        time.sleep(0.3)
     return got
