@@ -156,6 +156,10 @@ class Entity:
 
         Many facts at once cost little more than one: every window that they fall into is judged once, after all are in.
         """
+        if not self.entries and self.rare is _NO_RARE:
+            facts = list(facts)
+            if len(facts) == 1 and facts[0].enters and not facts[0].gone:
+                return [self._first(facts[0], packs)]
         if self.dormant:
             facts = list(facts)
             known = [e.fact.at for f in facts if (e := self.by_order.get(f.order)) is not None]
@@ -203,6 +207,21 @@ class Entity:
             # the same again: answers that a crash may have swallowed are given again
             touched.update((e.fact.order, e) for e in self._concerned(at))
         return list(touched.values())
+
+    def _first(self, fact: Fact, packs: Packs) -> Entry:
+        """Takes in the first that is known here, as most are the only one for ever: nothing can have changed beside it."""
+        entry = Entry(fact)
+        judges = packs(fact.pack).kind(self.kind)
+        self.span = judges.span
+        self.keys.append(_place(entry))
+        self.entries.append(entry)
+        self.by_order[fact.order] = entry
+        self._refire(entry, 0, judges.firing_alone, {})
+        entry.fired = True
+        self._judge(entry, packs, None, 0)
+        for rule in entry.fires:
+            self._mark(rule, entry, packs)
+        return entry
 
     def learn(self, update: Update, packs: Packs) -> list[Entry]:
         """Takes reference data in; the entries whose answer is another now, or all that it holds for where it is a repeat."""
@@ -515,7 +534,8 @@ class Entity:
         fact = entry.fact
         pack = packs(fact.pack)
         if only is None:
-            judges = pack.kind(self.kind).newest
+            kind = pack.kind(self.kind)
+            judges = kind.alone if len(self.entries) == 1 and fact.enters else kind.newest
             findings: dict[str, Finding] = {}
             missing: set[str] = set()
             entry.profiles = _NOTHING
@@ -604,7 +624,7 @@ class Entity:
 
     def _fire(self, judge: Judge, anchor: Entry, index: int) -> Fire | None:
         """The window that ends at this order, if it fires."""
-        if judge.id in anchor.fact.out or index < 0:
+        if len(self.entries) < judge.least or judge.id in anchor.fact.out or index < 0:
             return None
         trusts = self._trusts(judge.id, anchor.fact.at)
         if any(not t.users for t in trusts):
@@ -754,6 +774,8 @@ class Entity:
         if not entry.judged:
             self._recall(entry, packs)
         fact = entry.fact
+        if not entry.findings and not entry.missing and not entry.marks and self.rare is _NO_RARE and self.kind != "receiver":
+            return Answer(fact.version, position)
         waived = self._waived(entry, packs)
         findings = {rule: finding for rule, finding in entry.findings.items() if rule not in waived}
         missing = list(entry.missing)

@@ -50,6 +50,7 @@ class Judge:
         "explains",
         "id",
         "kinds",
+        "least",
         "limit",
         "marks_all",
         "of_pieces",
@@ -71,6 +72,10 @@ class Judge:
         self.at_least = measure.at_least if measure else None
         self.above = measure.above if measure else None
         self.limit = self.at_least if self.at_least is not None else self.above
+        self.least = 0
+        """Orders that a window of it must have, to fire."""
+        if measure is not None and (measure.count is not None or measure.distinct is not None):
+            self.least = self.at_least if self.at_least is not None else int(self.above or 0) + 1
         self.programs: dict[str, cel.Program] = {}
         for name in ("when", "unavailable", "members", "profile", "value", "limit", "detail"):
             source = getattr(rule, name)
@@ -139,14 +144,19 @@ class Values:
 
 
 class Judges:
-    """The rules that ask one kind of entity, by how they are judged. span: ms, the longest window."""
+    """The rules that ask one kind of entity, by how they are judged. span: ms, the longest window.
 
-    __slots__ = ("marking", "newest", "span", "windowed")
+    alone, firing_alone: of newest and marking those that have something to say of an order that nothing else is known beside.
+    """
+
+    __slots__ = ("alone", "firing_alone", "marking", "newest", "span", "windowed")
 
     def __init__(self, judges: list[Judge]) -> None:
         self.marking = [j for j in judges if j.marks_all]
         self.newest = [j for j in judges if not j.marks_all]
         self.windowed = [j for j in self.newest if j.windowed]
+        self.alone = [j for j in self.newest if j.least <= 1 or j.rule.needs or "profile" in j.programs]
+        self.firing_alone = [j for j in self.marking if j.least <= 1]
         self.span = max((j.span for j in judges), default=0)
 
 
