@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Literal, NamedTuple
 from wsgiref.simple_server import WSGIServer
 
@@ -192,6 +193,10 @@ class Metrics:
         # present from the first scrape: an alert on a series that does not exist yet stays silent
         self.bypass.set(0)
         self.disabled_rules.set(0)
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Histogram):
+                # asked several times an order; what counts is never removed
+                metric.labels = cache(metric.labels)  # type: ignore[method-assign, assignment]
         for channel in (*CHANNELS, *UNADDRESSED):
             self.rejected_bytes.labels(channel)
         self._last_minute = LastMinute()
