@@ -43,6 +43,7 @@ _MAX_DIGITS = 28
 """Digits of an amount: past them decimal arithmetic would round before anybody could refuse."""
 
 _AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
+_LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A JSON string, or an unfinished one to the end: nothing is tried twice, or 100 KB of \\" after a quote take 20 seconds."""
 _BRACKETS = re.compile(r"[\[\]{}]")
@@ -177,6 +178,27 @@ def usable_id(value: Any) -> str | None:
     return value if value.isprintable() and " " not in value else None
 
 
+def said(*values: Any) -> str | None:
+    """The first of these that says something, as text: a text that is not blank, or a whole number of up to 20 digits."""
+    for value in values:
+        found = text(value) if isinstance(value, str) else None
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**20:
+            found = str(value)
+        if found is not None:
+            return found
+    return None
+
+
+def part(value: Any) -> dict[str, Any]:
+    """An object that only helps: what is none is an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def parts(value: Any) -> list[dict[str, Any]]:
+    """A list of objects that only help: what is none is left out."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def amount(value: Any, currency: str, field: str) -> int:
     """Minor units of a decimal number or a decimal text. Raises Fault."""
     try:
@@ -219,6 +241,18 @@ def time(value: Any, field: str) -> int:
 def optional_time(value: Any, field: str) -> int | None:
     """The same, None where the channel gives none."""
     return None if absent(value) else time(value, field)
+
+
+def beijing(value: Any, field: str) -> int:
+    """The ms UTC of `yyyy-MM-dd HH:mm:ss` in Beijing time (UTC+8), as Chinese platforms write it. Raises Fault."""
+    if not isinstance(value, str) or not _LOCAL.fullmatch(value):
+        raise Fault("bad-time", f"{field} 不是 yyyy-MM-dd HH:mm:ss", f"{field} is not a yyyy-MM-dd HH:mm:ss time", field)
+    return time(f"{value[:10]}T{value[11:]}+08:00", field)
+
+
+def optional_beijing(value: Any, field: str) -> int | None:
+    """The same, None where the channel gives none."""
+    return None if absent(value) else beijing(value, field)
 
 
 @lru_cache(maxsize=16_384)
