@@ -141,6 +141,11 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     buyer: Buyer = Buyer()
     payment: Payment = Payment()
     ship_to: Address | None = None
+    keys: dict[str, str] = {}
+    """What the platform itself gives to tell people and places apart by, under its own names: `{"oaid": "…"}`.
+
+    `identity.LADDER` says of each what it is a key of, where it is valid, and how sure. The buyer's own number is `buyer.id`.
+    """
     customs: Customs | None = None
     conversion: Conversion | None = None
     ship_by: int | None = None
