@@ -25,7 +25,7 @@ import msgspec
 import orjson
 
 from orderstream import money, times
-from orderstream.orders import Raw, Rejected
+from orderstream.orders import Raw, Rejected, Status
 
 MAX_BODY = 1_048_576
 """Bytes of a body: a platform's largest order is a few hundred KB; intake refuses more, so does a parser."""
@@ -44,6 +44,7 @@ _MAX_DIGITS = 28
 
 _AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
+_WHOLE = re.compile(r"[0-9]{1,20}")
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A JSON string, or an unfinished one to the end: nothing is tried twice, or 100 KB of \\" after a quote take 20 seconds."""
 _BRACKETS = re.compile(r"[\[\]{}]")
@@ -199,6 +200,21 @@ def parts(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
+def whole(value: Any) -> int | None:
+    """A whole number of 0 or more, written as a number or as digits; None for what is none."""
+    if isinstance(value, str):
+        return int(value) if _WHOLE.fullmatch(value) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def fen(value: Any, field: str) -> int:
+    """Minor units that a platform states as such, as a number or as digits. Raises Fault."""
+    found = whole(value)
+    if found is None or found > money.MAX_MINOR:
+        raise Fault("bad-amount", f"{field} 不是以分为单位的金额", f"{field} is no amount in fen", field)
+    return found
+
+
 def amount(value: Any, currency: str, field: str) -> int:
     """Minor units of a decimal number or a decimal text. Raises Fault."""
     try:
@@ -253,6 +269,30 @@ def beijing(value: Any, field: str) -> int:
 def optional_beijing(value: Any, field: str) -> int | None:
     """The same, None where the channel gives none."""
     return None if absent(value) else beijing(value, field)
+
+
+def unix(value: Any, field: str) -> int:
+    """The ms UTC of Unix seconds, as a number or as digits. Raises Fault."""
+    found = whole(value)
+    if found is None or found * times.SECOND > times.MAX_MS:
+        raise Fault("bad-time", f"{field} 不是 Unix 秒", f"{field} is no time in Unix seconds", field)
+    return found * times.SECOND
+
+
+def optional_unix(value: Any, field: str) -> int | None:
+    """The same, None where the channel gives none; 0 is none."""
+    return None if absent(value) or value in (0, "0") else unix(value, field)
+
+
+_STAGE: dict[Status, int] = {"created": 0, "paid": 1, "refunding": 2, "refunded": 3, "cancelled": 3}
+
+
+def as_of(ms: int, status: Status) -> int:
+    """`updated_at` where a platform counts in seconds: of two states within one, that further in an order's life is the later.
+
+    Two records with one `updated_at` are one to us: an order made and paid within a second would else stay unpaid.
+    """
+    return ms - ms % times.SECOND + _STAGE[status]
 
 
 @lru_cache(maxsize=16_384)
