@@ -47,6 +47,7 @@ _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 _WHOLE = re.compile(r"[0-9]{1,20}")
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A JSON string, or an unfinished one to the end: nothing is tried twice, or 100 KB of \\" after a quote take 20 seconds."""
+_VALUE = msgspec.json.Decoder()
 _BRACKETS = re.compile(r"[\[\]{}]")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*+\\u0000")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -104,6 +105,16 @@ def document(body: bytes) -> Any:
     if "\\u0000" in text and _NUL.search(text):
         raise Fault("bad-text", "文本含有空字符", "a text contains NUL")
     return found
+
+
+def glance(body: bytes) -> Any:
+    """The same at a tenth of the cost and without most of the strictness: for what a body is about. Raises Fault."""
+    if len(body) > MAX_BODY or sum(map(body.count, (b"[", b"]", b"{", b"}"))) > MAX_BRACKETS or body.count(b",") > MAX_COMMAS:
+        raise Fault("too-many-values", "内容过大", "the body is too large")
+    try:
+        return _VALUE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Fault("not-json", "内容不是合法 JSON", "the body is not JSON") from None
 
 
 class _TwiceError(Exception):
@@ -190,6 +201,12 @@ def said(*values: Any) -> str | None:
     return None
 
 
+def unmasked(value: Any) -> str | None:
+    """A text that the platform did not hide: what has an asterisk (张**, 1********20) stands for many people."""
+    found = said(value)
+    return None if found is None or "*" in found or "＊" in found else found
+
+
 def part(value: Any) -> dict[str, Any]:
     """An object that only helps: what is none is an empty one."""
     return value if isinstance(value, dict) else {}
@@ -205,6 +222,14 @@ def whole(value: Any) -> int | None:
     if isinstance(value, str):
         return int(value) if _WHOLE.fullmatch(value) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def quantity(value: Any, field: str) -> int:
+    """Pieces of a line, as a number or as digits. Raises Fault."""
+    found = whole(value)
+    if found is None or not 1 <= found <= MAX_QUANTITY:
+        raise Fault("bad-quantity", f"{field} 须为 1 以上的整数", f"{field} must be an integer from 1 to {MAX_QUANTITY}", field)
+    return found
 
 
 def fen(value: Any, field: str) -> int:
