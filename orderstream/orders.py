@@ -111,12 +111,17 @@ class Conversion(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A fulfilment unit: pieces of our SKUs that leave together. kind: own, presale, bonded or gift (with its main)."""
+    """A fulfilment unit: pieces of our SKUs that leave together. kind: own, presale, bonded or gift (with its main).
+
+    ships_at: ms UTC, of a pre-sale whose day is known. amount: its share of the order's total, minor units.
+    """
 
     kind: Literal["own", "presale", "bonded", "gift"]
     skus: dict[str, int]
     place: str | None = None
     with_lines: tuple[str, ...] = ()
+    ships_at: int | None = None
+    amount: int = 0
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
