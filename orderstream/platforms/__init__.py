@@ -47,7 +47,7 @@ class Unauthorised(PlatformError):  # noqa: N818
 
 
 class Account(msgspec.Struct, frozen=True):
-    """How we come to one shop's platform. url: where its API is, without a slash at the end.
+    """How we come to one shop's platform. url: where its API is, without a slash at the end; "" for the platform's own address.
 
     token, refresh_token: as the platform gave them, where it does not give them for app key and secret alone. extra: what else
     it takes, by the platform module's own names (a shop's number there, a region). rate: calls a second, of each process; burst: so
@@ -56,9 +56,9 @@ class Account(msgspec.Struct, frozen=True):
 
     channel: str
     shop: str
-    url: str
     app_key: str
     app_secret: SecretStr
+    url: str = ""
     token: SecretStr | None = None
     refresh_token: SecretStr | None = None
     extra: Mapping[str, str] = {}
@@ -118,6 +118,8 @@ class Platform(Protocol):
     """What fetching and polling need of a platform. Every method may raise Transient, Gone or Unauthorised."""
 
     channel: str
+    url: str
+    """Where its API is, without a slash at the end; an account's own goes first."""
 
     async def token(self, client: Client, worn: Token | None) -> Token:
         """The token to call with. worn: the one that the platform takes no more (None: the first of this process).
