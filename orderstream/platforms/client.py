@@ -73,12 +73,13 @@ class Client:
         """
         attempt, renewed, worn = 0, False, None
         while True:
-            token = None
+            token = None if anonymous else await self._current(worn)
             try:
-                token = None if anonymous else await self._current(worn)
                 return await self._once(sign, check, token)
             except Unauthorised:
-                if token is None or renewed:
+                if token is None:
+                    raise
+                if renewed:
                     self.breaker.failed(time.monotonic())
                     raise
                 renewed, worn = True, token
@@ -100,7 +101,7 @@ class Client:
             answer = await self._ask(sign("" if token is None else token.value.get_secret_value(), time.time_ns() // 1_000_000))
             _judge(answer, check)
         except Gone:
-            self.breaker.succeeded()
+            self._answered(token)
             raise
         except Transient as error:
             if error.retry_after is not None:
@@ -114,15 +115,21 @@ class Client:
         except BaseException:
             self.breaker.left()
             raise
-        self.breaker.succeeded()
+        self._answered(token)
         return answer.body
+
+    def _answered(self, token: Token | None) -> None:
+        # that we get tokens does not say that anybody takes them
+        self.breaker.succeeded() if token is not None else self.breaker.left()
 
     async def _ask(self, ask: Ask) -> Answer:
         url = ask.url if "://" in ask.url else (self.account.url or self.platform.url) + ask.url
         try:
             async with (
                 asyncio.timeout(self._patience.seconds),
-                self._http.stream(ask.method, url, params=dict(ask.params) or None, content=ask.body, headers=dict(ask.headers)) as got,
+                self._http.stream(
+                    ask.method, url, params=dict(ask.params) or None, content=ask.body, headers=dict(ask.headers)
+                ) as got,
             ):
                 parts, size = [], 0
                 async for part in got.aiter_bytes():
@@ -150,8 +157,12 @@ class Client:
         if self._renewing is None:
             self._renewing = asyncio.create_task(self.platform.token(self, worn))
             self._renewing.add_done_callback(self._renewed)
-        # shielded: who gives up waiting does not take it from the others
-        return await asyncio.shield(self._renewing)
+        try:
+            # shielded: who gives up waiting does not take it from the others
+            return await asyncio.shield(self._renewing)
+        except Unauthorised:
+            self.breaker.failed(time.monotonic())
+            raise
 
     def _renewed(self, task: asyncio.Task[Token]) -> None:
         self._renewing = None
