@@ -144,6 +144,12 @@ def polled(number: str) -> bytes:
     return msgspec.json.encode({"MsgType": "event", "Event": POLLED, "order_info": {"order_id": number}})
 
 
+def aftersale_done(number: str, case: str) -> bytes:
+    """The same for a refund that the platform lists; number: the order's, case: the after-sale case's own."""
+    about = {"order_id": number, "after_sale_order_id": case}
+    return msgspec.json.encode({"MsgType": "event", "Event": POLLED, "finder_shop_aftersale_status_update": about})
+
+
 # -- proof ---------------------------------------------------------------------------------------------------------------
 
 
@@ -395,7 +401,7 @@ def _code(one: Mapping[str, Any]) -> str | None:
         return own
     for kind in ("sku", "product"):
         number = said(one.get(f"{kind}_id"))
-        if number is not None:
+        if number not in {None, "0"}:
             return f"{kind}:{number}"
     return None
 
