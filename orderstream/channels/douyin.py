@@ -21,7 +21,7 @@ Money: `Line.discount` is the line's `promotion_amount` (shop, platform and tale
 `Order.discounts` says of what kinds the order's are; the two describe the same money and are never added up.
 
 People: name, phone and address come encrypted with a masked twin. What is ciphertext is left out, the mask takes its place, and the
-platform's own `doudian_open_id` and `open_address_id` tell people and places apart. There is no IP and no device.
+platform's own `doudian_open_id` (`buyer.id`) and `open_address_id` (`keys`) tell people and places apart. There is no IP and no device.
 """
 
 from __future__ import annotations
@@ -320,7 +320,7 @@ def _order(raw: Raw, number: str, tag: int, happened: int) -> Order:
     paid = reading.fen(order.get(total), f"detail.{total}")
     if not _adds_up(order, parts(given), paid):
         tags.append("amounts-differ")
-    keys = {name: said(order.get(name)) for name in ("doudian_open_id", "open_address_id")}
+    place = said(order.get("open_address_id"))
     return Order(
         order_id=f"{raw.channel}:{raw.shop}:{number}",
         channel=raw.channel,
@@ -337,7 +337,7 @@ def _order(raw: Raw, number: str, tag: int, happened: int) -> Order:
         buyer=Buyer(id=said(order.get("doudian_open_id"), order.get("open_id"))),
         payment=Payment(method=_method(order.get("pay_type"))),
         ship_to=_address(order),
-        keys={name: value for name, value in keys.items() if value is not None},
+        keys={} if place is None else {"open_address_id": place},
         ship_by=_ship_by(order, rows),
         hold=_HOLD_ADDRESS if tag == ADDRESS_ASKED and status == "paid" else None,
         presale=bool(parts(order.get("order_phase_list"))) or any(whole(one.get("pre_sale_type")) for one in rows),

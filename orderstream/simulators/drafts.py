@@ -13,6 +13,9 @@ import orjson
 
 from orderstream.simulators.people import Person
 
+_NUMBERS = {"api": "A{:07d}", "douyin": "49{:017d}", "youzan": "E20261111{:015d}"}
+"""How the channels number their orders, where not just by a long number."""
+
 
 @dataclass(slots=True)
 class Line:
@@ -54,7 +57,7 @@ class Draft:
     @property
     def name(self) -> str:
         """The number that the channel gives the order."""
-        return f"A{self.number:07d}" if self.channel == "api" else str(6_100_000_000_000 + self.number)
+        return _NUMBERS[self.channel].format(self.number) if self.channel in _NUMBERS else str(6_100_000_000_000 + self.number)
 
     @property
     def total(self) -> int:
