@@ -32,8 +32,8 @@ MAX_COUPONS = 5_000
 _NUMBER = re.compile(r"[1-9][0-9]{0,19}")
 _CIPHER = re.compile(r"[A-Za-z0-9+/_=-]{24,}")
 """What stands where a name should and is none: base64 of an encrypted one."""
-_NEVER = frozenset({"0001-01-01 00:00:00", "1970-01-01 00:00:00"})
-_STATUS: dict[str, Status] = {
+_NEVER: tuple[Any, ...] = ([], {}, "0001-01-01 00:00:00", "1970-01-01 00:00:00")
+STATUS: dict[str, Status] = {
     "NOT_PAY": "created",
     "WAIT_SELLER_STOCK_OUT": "paid",
     "WAIT_SELLER_DELIVERY": "paid",
@@ -121,7 +121,7 @@ def _number(value: Any) -> str | None:
 
 def _time(value: Any, field: str) -> int | None:
     """ms UTC; None for no time, also in the years that stand for it."""
-    return None if absent(value) or value in ([], {}) or value in _NEVER else reading.beijing(value, field)
+    return None if absent(value) or value in _NEVER else reading.beijing(value, field)
 
 
 def _yuan(value: Any, field: str) -> int:
@@ -229,7 +229,7 @@ def _total(row: Mapping[str, Any]) -> int:
 
 
 def _status(row: Mapping[str, Any], tags: list[str]) -> Status:
-    status = _STATUS.get(said(row.get("orderState")) or "")
+    status = STATUS.get(said(row.get("orderState")) or "")
     if status is None:
         tags.append("status-unknown")
         return "created"
@@ -248,8 +248,9 @@ def _method(given: Any) -> str | None:
 
 
 def _buyer(row: Mapping[str, Any]) -> Buyer:
-    names = ("openIdBuyer", "open_id_buyer", "xidBuyer", "xid_buyer", "pin")
-    return Buyer(id=next((found for name in names if (found := reading.unmasked(row.get(name))) is not None), None))
+    """The account: its open id, else the xid (an asterisk is part of one and hides nothing), else its name where it is shown."""
+    hidden = said(row.get("xidBuyer"), row.get("xid_buyer"))
+    return Buyer(id=said(row.get("openIdBuyer"), row.get("open_id_buyer")) or hidden or reading.unmasked(row.get("pin")))
 
 
 def _keys(consignee: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import orjson
 
 from orderstream.simulators.people import Person
 
-_NUMBERS = {"api": "A{:07d}", "douyin": "49{:017d}", "youzan": "E20261111{:015d}"}
+_NUMBERS = {"api": "A{:07d}", "douyin": "49{:017d}", "youzan": "E20261111{:015d}", "taobao": "31{:017d}", "jd": "29{:010d}"}
 """How the channels number their orders, where not just by a long number."""
 
 
