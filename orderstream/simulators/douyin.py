@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import random
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -19,6 +17,7 @@ from orderstream.channels.douyin import sign as signed
 from orderstream.platforms.douyin import sign as request_sign
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event, Line, compact
+from orderstream.simulators.trouble import Trouble
 from orderstream.times import DAY, SECOND
 
 sign = signed
@@ -37,7 +36,7 @@ def body(draft: Draft, event: Event, articles: dict[str, Article]) -> bytes:
     tag = CHANGED if event.status == "paid" and event.revision > 2 else TAGS[event.status]
     data: dict[str, Any] = {
         "p_id": int(draft.name),
-        "s_ids": [int(draft.name) * 10 + i for i in range(1, len(draft.lines) + 1)],
+        "s_ids": [_line_number(draft, i) for i in range(1, len(draft.lines) + 1)],
         "shop_id": 77_977,
         "order_status": _STATUS[event.status],
         "order_type": 0,
@@ -124,12 +123,16 @@ def order(draft: Draft, event: Event, articles: dict[str, Article]) -> dict[str,
     return found | draft.extra
 
 
+def _line_number(draft: Draft, at: int) -> int:
+    return 4_800_000_000_000_000_000 + draft.number * 1_000 + at
+
+
 def _row(draft: Draft, event: Event, line: Line, article: Article, at: int, off: int) -> dict[str, Any]:
     worth = (line.price or 0) * line.quantity
     spec = [{"name": "颜色", "value": line.colour or article.colour[0]}] if article.colour else []
     spec += [{"name": "尺寸", "value": article.size}] if article.size else []
     return {
-        "order_id": str(int(draft.name) * 10 + at),
+        "order_id": str(_line_number(draft, at)),
         "parent_order_id": draft.name,
         "product_id": 3_400_000_000_000_000_000 + int(article.sku.removeprefix("SKU")),
         "sku_id": 1_700_000_000_000_000 + int(article.sku.removeprefix("SKU")),
@@ -175,16 +178,6 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """How often a call fails, is throttled or finds its token worn: shares of all calls, drawn with `seed`."""
-
-    failing: float = 0.0
-    throttled: float = 0.0
-    worn: float = 0.0
-    seed: int = 1111
-
-
 class Platform:
     """The API of one shop: `put` what it knows, serve `app`."""
 
@@ -193,10 +186,13 @@ class Platform:
         self.calls: list[str] = []
         self._key, self._secret = app_key, app_secret
         self._trouble = trouble or Trouble()
-        self._chance = random.Random(self._trouble.seed)  # noqa: S311  a simulation that must repeat
         self._orders: dict[str, dict[str, Any]] = {}
         self._token = 0
         self.app.post("/{group}/{name}")(self._called)
+
+    def expire(self) -> None:
+        """The token that is out is taken no more."""
+        self._token += 1
 
     def put(self, one: dict[str, Any]) -> None:
         """An order as it is now: a `shop_order_detail`."""
@@ -206,10 +202,10 @@ class Platform:
         query, given = request.query_params, await request.body()
         method = query.get("method", "")
         self.calls.append(method)
-        luck, trouble = self._chance.random(), self._trouble
-        if luck < trouble.failing:
+        mishap = self._trouble.call()
+        if mishap == "failed":
             return Response(status_code=502)
-        if luck < trouble.failing + trouble.throttled:
+        if mishap == "throttled":
             return _json(answer({}, 60_000, said="触发限流，请稍后重试"))
         expected = request_sign(self._secret, self._key, method, given.decode(), query.get("timestamp", ""))
         if query.get("sign") != expected or query.get("app_key") != self._key:
@@ -218,8 +214,7 @@ class Platform:
         if method.startswith("token."):
             self._token += 1
             return _json(answer({"access_token": f"token-{self._token}", "expires_in": 604_800, "refresh_token": "refresh"}))
-        if luck > 1 - trouble.worn or query.get("access_token") != f"token-{self._token}":
-            self._token += luck > 1 - trouble.worn
+        if query.get("access_token") != f"token-{self._token}":
             return _json(answer({}, 40_003, "isv.access-token-expired", "非法的参数"))
         return _json(self._detail(params) if method == "order.orderDetail" else self._list(params))
 

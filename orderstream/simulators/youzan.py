@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import random
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -20,6 +18,7 @@ from orderstream.channels.youzan import sign_msg as signed_msg
 from orderstream.money import major
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event, Line, compact
+from orderstream.simulators.trouble import Trouble
 from orderstream.times import HOUR, SECOND
 
 sign = signed
@@ -204,16 +203,6 @@ def _cipher(text: str) -> str:
     return f"${base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}$1$"
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """How often a call fails, is throttled or finds its token worn: shares of all calls, drawn with `seed`."""
-
-    failing: float = 0.0
-    throttled: float = 0.0
-    worn: float = 0.0
-    seed: int = 1111
-
-
 class Platform:
     """The API of one shop: `put` what it knows, serve `app`."""
 
@@ -223,11 +212,14 @@ class Platform:
         self._client = {"client_id": client_id, "client_secret": client_secret}
         self._shop = kdt_id
         self._trouble = trouble or Trouble()
-        self._chance = random.Random(self._trouble.seed)  # noqa: S311  a simulation that must repeat
         self._orders: dict[str, dict[str, Any]] = {}
         self._token = 0
         self.app.post("/auth/token")(self._asked)
         self.app.post("/api/{name}/{version}")(self._called)
+
+    def expire(self) -> None:
+        """The token that is out is taken no more."""
+        self._token += 1
 
     def put(self, one: dict[str, Any]) -> None:
         """An order as it is now: what stands in an answer's `data`."""
@@ -243,12 +235,12 @@ class Platform:
 
     async def _called(self, name: str, version: str, request: Request) -> Response:
         self.calls.append(f"{name}/{version}")
-        luck, trouble = self._chance.random(), self._trouble
-        if luck < trouble.failing:
+        mishap = self._trouble.call()
+        if mishap == "failed":
             return Response(status_code=502)
-        if luck < trouble.failing + trouble.throttled:
+        if mishap == "throttled":
             return _json(refused(4101, "请求太频繁"))
-        if luck > 1 - trouble.worn or request.query_params.get("access_token") != f"token-{self._token}":
+        if request.query_params.get("access_token") != f"token-{self._token}":
             return _json(refused(4203, "Token 不存在"))
         params = orjson.loads(await request.body())
         return _json(self._detail(params) if name == "youzan.trade.get" else self._list(params))
