@@ -45,6 +45,8 @@ _REFUNDS = "jingdong_pop_afs_soa_refundapply_queryPageList_responce"
 _CODE = re.compile(r"[\w.:-]{1,64}")
 _NO_RIGHT = frozenset({"18", "19"})
 """Codes of a missing and of a dead access token."""
+_OURS = ("token", "签名", "signature", "app_key")
+"""What the words of an error name that only a person can mend."""
 
 
 class _Found(msgspec.Struct):
@@ -86,7 +88,7 @@ class Jd:
     async def token(self, client: Client, worn: Token | None) -> Token:
         """The access token that the seller granted."""
         if worn is not None or client.account.token is None:
-            raise Unauthorised("no-token" if worn is None else "token-expired")
+            raise Unauthorised("no-token" if worn is None else "token-refused")
         return Token(client.account.token)
 
     async def detail(self, client: Client, number: str) -> bytes:
@@ -193,7 +195,7 @@ def _check(name: str, result: str) -> Check:
             code = said(error.get("code")) or ""
             named = code if _CODE.fullmatch(code) else "error"
             words = f"{said(error.get('zh_desc')) or ''} {said(error.get('en_desc')) or ''}".lower()
-            raise Unauthorised(named) if code in _NO_RIGHT or "token" in words else Transient(named)
+            raise Unauthorised(named) if code in _NO_RIGHT or any(word in words for word in _OURS) else Transient(named)
         found = part(part(body.get(name)).get(result))
         if not found:
             raise Transient("unreadable")

@@ -76,7 +76,7 @@ class Taobao:
     async def token(self, client: Client, worn: Token | None) -> Token:
         """The session that the seller granted."""
         if worn is not None or client.account.token is None:
-            raise Unauthorised("no-session" if worn is None else "session-expired")
+            raise Unauthorised("no-session" if worn is None else "session-refused")
         return Token(client.account.token)
 
     async def detail(self, client: Client, number: str) -> bytes:
