@@ -47,7 +47,6 @@ async def shop(jos: Jos, secret: str = "app-secret", access: str = "access") -> 
         account = Account("jd", "main", "12345", SecretStr(secret), url, SecretStr(access), rate=10_000, burst=10_000)
         client = Client(http, PLATFORM, account, QUICK)
         yield client
-        await client.close()
 
 
 def parsed(body: bytes) -> Any:

@@ -54,7 +54,6 @@ async def shop(top: Top, secret: str = "app-secret", session: str | None = "sess
         account = Account("taobao", "main", "12345", SecretStr(secret), url, token, rate=10_000, burst=10_000)
         client = Client(http, PLATFORM, account, QUICK)
         yield client
-        await client.close()
 
 
 def parsed(body: bytes, answer: bytes | None = None) -> Any:
