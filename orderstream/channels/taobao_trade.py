@@ -34,7 +34,7 @@ MAX_SPECS = 20
 """Properties of a SKU; the platform has a handful."""
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,19}")
-_STATUS: dict[str, Status] = {
+STATUS: dict[str, Status] = {
     "TRADE_NO_CREATE_PAY": "created",
     "WAIT_BUYER_PAY": "created",
     "PAY_PENDING": "created",
@@ -256,7 +256,7 @@ def _adds_up(trade: Mapping[str, Any], items: list[_Item], payment: int) -> bool
 
 def _status(trade: Mapping[str, Any], items: list[_Item], tags: list[str]) -> Status:
     stated = said(trade.get("status"))
-    status = _STATUS.get(stated or "")
+    status = STATUS.get(stated or "")
     if status is None:
         tags.append("status-unknown")
         return "created"
