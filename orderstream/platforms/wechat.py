@@ -31,8 +31,8 @@ WORN = frozenset({40001, 40014, 41001, 42001})
 """The token is none, or no longer one."""
 BARRED = frozenset({40013, 40125, 40164, 41002, 41004, 48001})
 """App id, secret, address or right are not what it takes: only a person can help."""
-QUOTA = frozenset({45009, 45011})
-QUOTA_SECONDS = 60.0
+WAITS = {45009: 60.0, 45011: 1.0}
+"""A day's quota is used up, or a minute's: seconds to call nothing."""
 
 
 class WeChat:
@@ -121,7 +121,7 @@ def _check(answer: Answer) -> None:
     if code in WORN or code in BARRED:
         raise Unauthorised(f"errcode-{code}")
     # everything else is tried again, also what the platform thinks up tomorrow
-    raise Transient(f"errcode-{code}", QUOTA_SECONDS if code in QUOTA else None)
+    raise Transient(f"errcode-{code}", WAITS.get(code))
 
 
 def _holds(name: str) -> Callable[[Answer], None]:

@@ -7,9 +7,6 @@ asked for. What people are known by is masked there, and `hash_code` and `openid
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -17,12 +14,16 @@ from fastapi import FastAPI, Request, Response
 from orderstream.channels import wechat_seal
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event, Line, compact
+from orderstream.simulators.trouble import Trouble
 from orderstream.times import DAY, SECOND
 
 _EVENTS = {"created": "new", "paid": "pay", "cancelled": "cancel"}
 _STATUS = {"created": 10, "paid": 20, "refunding": 20, "cancelled": 250, "refunded": 200}
 TOKEN_SECONDS = 7200
 PAGE = 100
+
+Kept = dict[str, tuple[int, bytes]]
+"""Answers by number, each with when it last changed (Unix seconds)."""
 
 
 def body(draft: Draft, event: Event, articles: dict[str, Article]) -> bytes:
@@ -83,137 +84,105 @@ def aftersale(draft: Draft, event: Event) -> bytes:
     return compact({"errcode": 0, "errmsg": "ok", "after_sale_order": case})
 
 
-@dataclass
-class Troubles:
-    """How bad a day the platform has, each a share of its answers from 0 to 1, drawn from a seed.
+class Platform:
+    """The API of one shop, as `app`: one token at a time, orders and after-sale cases as far as they have come."""
 
-    failing: HTTP 502; busy: errcode -1 with status 200; throttled: errcode 45009; twice: an order that a list has twice.
-    """
+    def __init__(self, appid: str, secret: str, trouble: Trouble | None = None) -> None:
+        self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        self.calls: dict[str, int] = {}
+        """How often each path was asked for."""
+        self._appid, self._secret = appid, secret
+        self._trouble = trouble or Trouble()
+        self._orders: Kept = {}
+        self._cases: Kept = {}
+        self._token, self._revoked = "", ""
+        self._tokens = 0
+        self.app.post("/cgi-bin/stable_token")(self._asked)
+        self.app.post("/channels/ec/{group}/{name:path}")(self._called)
 
-    failing: float = 0.0
-    busy: float = 0.0
-    throttled: float = 0.0
-    twice: float = 0.0
-    seed: int = 1
-
-
-@dataclass
-class Shop:
-    """What the platform knows of one shop: its orders as they are now, each with when it last changed (Unix seconds)."""
-
-    appid: str
-    secret: str
-    clock: Callable[[], float]
-    troubles: Troubles = field(default_factory=Troubles)
-    orders: dict[str, tuple[int, bytes]] = field(default_factory=dict)
-    cases: dict[str, tuple[int, bytes]] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
-    _token: tuple[str, float] = ("", 0.0)
-    _made: int = 0
-
-    def tell(self, draft: Draft, event: Event, articles: dict[str, Article], *, masked: bool = True) -> None:
+    def put(self, draft: Draft, event: Event, articles: dict[str, Article], *, masked: bool = True) -> None:
         """An order has come as far as this event says."""
-        at = (event.start + event.updated) // SECOND
-        self.orders[draft.name] = (at, detail(draft, event, articles, masked=masked))
+        at = (event.start + max(draft.created, event.updated)) // SECOND
+        self._orders[draft.name] = (at, detail(draft, event, articles, masked=masked))
         if event.status in {"refunding", "refunded"}:
-            self.cases[f"2{draft.name}"] = (at, aftersale(draft, event))
+            self._cases[f"2{draft.name}"] = (at, aftersale(draft, event))
 
-    def token(self, *, forced: bool = False) -> tuple[str, float]:
-        """The token in force and when it ends; a forced one ends the other."""
-        if forced or self._token[1] <= self.clock():
-            self._made += 1
-            name = hashlib.sha256(f"{self.appid}{self._made}".encode()).hexdigest()
-            self._token = (name, self.clock() + TOKEN_SECONDS)
-        return self._token
-
-    def worn(self) -> None:
+    def expire(self) -> None:
         """Ends the token before its time."""
-        self._token = ("", 0.0)
+        self._token = ""
 
+    def revoke(self) -> None:
+        """The token is taken no more, and is still given to who does not force a new one."""
+        self._revoked = self._token
 
-def app(shop: Shop) -> FastAPI:
-    """The API of one shop, with its troubles."""
-    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    chance = random.Random(shop.troubles.seed)  # noqa: S311  a simulation repeats itself
-    bad = shop.troubles
-
-    @api.post("/cgi-bin/stable_token")
-    async def stable_token(request: Request) -> Any:
+    async def _asked(self, request: Request) -> Response:
         asked = await request.json()
-        _count(shop, "token")
-        if asked.get("appid") != shop.appid:
-            return _wrong(40013, "invalid appid")
-        if asked.get("secret") != shop.secret:
-            return _wrong(40125, "invalid appsecret")
-        value, ends = shop.token(forced=asked.get("force_refresh") is True)
-        return {"access_token": value, "expires_in": int(ends - shop.clock())}
+        self._count("token")
+        if asked.get("appid") != self._appid:
+            return _json(_wrong(40013, "invalid appid"))
+        if asked.get("secret") != self._secret:
+            return _json(_wrong(40125, "invalid appsecret"))
+        if not self._token or asked.get("force_refresh") is True:
+            self._tokens += 1
+            self._token = hashlib.sha256(f"{self._appid}{self._tokens}".encode()).hexdigest()
+        return _json(compact({"access_token": self._token, "expires_in": TOKEN_SECONDS}))
 
-    def trouble(request: Request) -> Any:
-        """What is said instead of an answer, if anything."""
+    async def _called(self, group: str, name: str, request: Request) -> Response:
+        path = f"{group}/{name}"
+        self._count(path)
         given = request.query_params.get("access_token")
         if not given:
-            return _wrong(41001, "access_token missing")
-        value, ends = shop._token  # noqa: SLF001  the platform's own
-        if given != value or ends <= shop.clock():
-            return _wrong(40001, "invalid credential, access_token is invalid or not latest")
-        drawn = chance.random()
-        if drawn < bad.failing:
-            return None
-        if drawn < bad.failing + bad.busy:
-            return _wrong(-1, "system error")
-        if drawn < bad.failing + bad.busy + bad.throttled:
-            return _wrong(45009, "reach max api daily quota limit")
-        return {}
+            return _json(_wrong(41001, "access_token missing"))
+        if given == self._revoked or given != self._token:
+            return _json(_wrong(40001, "invalid credential, access_token is invalid or not latest"))
+        mishap = self._trouble.call()
+        if mishap == "failed":
+            # as often as not the platform's failures have status 200
+            failures = self._trouble.met["failed"]
+            return Response(b"<html>502 Bad Gateway</html>", 502) if failures % 2 else _json(_wrong(-1, "system error"))
+        if mishap == "throttled":
+            return _json(_wrong(45011, "api freq out of limit"))
+        asked = await request.json()
+        match path:
+            case "order/get":
+                return _json(_kept(self._orders, asked.get("order_id")))
+            case "aftersale/getaftersaleorder":
+                return _json(_kept(self._cases, asked.get("after_sale_order_id")))
+            case "order/list/get":
+                span = asked["update_time_range"]
+                return _json(self._listed(self._orders, (span["start_time"], span["end_time"]), 7 * DAY, asked, "order_id_list"))
+            case "aftersale/getaftersalelist":
+                between = asked["begin_update_time"], asked["end_update_time"]
+                return _json(self._listed(self._cases, between, DAY, asked, "after_sale_order_id_list"))
+        return Response(status_code=404)
 
-    async def answer(request: Request, name: str, found: Callable[[dict[str, Any]], bytes]) -> Any:
-        _count(shop, name)
-        said = trouble(request)
-        if said is None:
-            return Response(b"<html>502 Bad Gateway</html>", 502)
-        return said or Response(found(await request.json()), media_type="application/json")
+    def _listed(self, kept: Kept, between: tuple[int, int], longest: int, asked: dict[str, Any], name: str) -> bytes:
+        """A page of those that changed in this time; it goes on behind the last number of the page before."""
+        begin, end = between
+        if not 0 <= end - begin <= longest // SECOND:
+            return _wrong(10020002, "invalid time range")
+        behind = asked.get("next_key") or ""
+        left = sorted(number for number, (at, _) in kept.items() if begin <= at <= end and number > behind)
+        page = left[: asked.get("page_size", PAGE)]
+        shown = page + [number for number in page if self._trouble.again()]
+        following = page[-1] if page else ""
+        more = len(left) > len(page)
+        return compact({"errcode": 0, "errmsg": "ok", name: shown, "has_more": more, "next_key": following})
 
-    def one(kept: dict[str, tuple[int, bytes]], key: str, code: int) -> Callable[[dict[str, Any]], bytes]:
-        return lambda asked: kept[asked[key]][1] if asked.get(key) in kept else compact(_wrong(code, "not found"))
+    def _count(self, path: str) -> None:
+        self.calls[path] = self.calls.get(path, 0) + 1
 
-    def listed(kept: dict[str, tuple[int, bytes]], begin: int, end: int, asked: dict[str, Any], name: str) -> bytes:
-        within = [number for number, (at, _) in sorted(kept.items()) if begin <= at <= end]
-        start = int(asked.get("next_key") or 0)
-        page = within[start : start + int(asked.get("page_size", PAGE))]
-        following = start + len(page)
-        again = [number for number in page if chance.random() < bad.twice]
-        more = following < len(within)
-        return compact({"errcode": 0, "errmsg": "ok", name: page + again, "has_more": more, "next_key": str(following)})
 
-    @api.post("/channels/ec/order/get")
-    async def order_get(request: Request) -> Any:
-        return await answer(request, "order", one(shop.orders, "order_id", 10020002))
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
 
-    @api.post("/channels/ec/aftersale/getaftersaleorder")
-    async def case_get(request: Request) -> Any:
-        return await answer(request, "aftersale", one(shop.cases, "after_sale_order_id", 10020002))
 
-    @api.post("/channels/ec/order/list/get")
-    async def order_list(request: Request) -> Any:
-        def found(asked: dict[str, Any]) -> bytes:
-            span = asked["update_time_range"]
-            begin, end = span["start_time"], span["end_time"]
-            if end - begin > 7 * DAY // SECOND:
-                return compact(_wrong(10020002, "time range over 7 days"))
-            return listed(shop.orders, begin, end, asked, "order_id_list")
+def _kept(kept: Kept, number: Any) -> bytes:
+    return kept[number][1] if isinstance(number, str) and number in kept else _wrong(10020002, "invalid parameter")
 
-        return await answer(request, "orders", found)
 
-    @api.post("/channels/ec/aftersale/getaftersalelist")
-    async def case_list(request: Request) -> Any:
-        def found(asked: dict[str, Any]) -> bytes:
-            begin, end = asked["begin_update_time"], asked["end_update_time"]
-            if end - begin > DAY // SECOND:
-                return compact(_wrong(10020002, "time range over a day"))
-            return listed(shop.cases, begin, end, asked, "after_sale_order_id_list")
-
-        return await answer(request, "aftersales", found)
-
-    return api
+def _wrong(code: int, message: str) -> bytes:
+    return compact({"errcode": code, "errmsg": message})
 
 
 def _app(secret: bytes | str) -> wechat_seal.App:
@@ -221,14 +190,6 @@ def _app(secret: bytes | str) -> wechat_seal.App:
     if found is None:
         raise ValueError("not appid:token:EncodingAESKey")
     return found
-
-
-def _wrong(code: int, message: str) -> dict[str, Any]:
-    return {"errcode": code, "errmsg": message}
-
-
-def _count(shop: Shop, name: str) -> None:
-    shop.calls[name] = shop.calls.get(name, 0) + 1
 
 
 def _head(name: str, draft: Draft, at: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def fixture(name: str) -> dict[str, Any]:
     return found
 
 
-EVENT, CASE_EVENT, ANSWER, CASE = fixture("event"), fixture("aftersale-event"), fixture("order"), fixture("aftersale")
+EVENT, CASE_EVENT, ANSWER, CASE = fixture("event"), fixture("aftersale"), fixture("event.detail"), fixture("aftersale.detail")
 MESSAGE = json.dumps(EVENT).encode()
 
 
