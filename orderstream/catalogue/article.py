@@ -122,6 +122,11 @@ def read_article(line: bytes | str) -> tuple[int, Article]:
         raise CatalogueError("is not UTF-8") from error
 
 
+def since(article: Article, at: int) -> Article:
+    """The article as it is to be from `at` (ms UTC) on."""
+    return msgspec.structs.replace(article, at=None if at == ALWAYS else times.text(at))
+
+
 def write_article(article: Article) -> bytes:
     """The catalogue line of an article."""
     return msgspec.json.encode(article)

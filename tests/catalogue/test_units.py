@@ -214,7 +214,9 @@ def test_a_pre_sale_ends_on_its_day() -> None:
 
 
 def earned(gift: Any, *mains: Line, quantity: int = 1, **more: Any) -> str:
-    catalogue = goods({"sku": "A", "codes": code("A")}, {"sku": "B", "codes": code("B")}, {"sku": "G", "codes": code("G"), "gift": gift})
+    catalogue = goods(
+        {"sku": "A", "codes": code("A")}, {"sku": "B", "codes": code("B")}, {"sku": "G", "codes": code("G"), "gift": gift}
+    )
     found = resolve(order(*mains, Line("g", "G", quantity, 0, gift=None), **more), catalogue, T)
     return "earned" if not found.gifts_without_main + found.gifts_unknown else "not" if found.gifts_without_main else "unknown"
 
