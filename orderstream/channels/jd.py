@@ -82,9 +82,12 @@ class Jd:
         """The order or refund of a row, its skip, or its reject. Never raises for what was sent."""
         try:
             row = _row(reading.document(raw.body), reading.document)
-            return _refund(raw, row) if "applyRefundSum" in row else _order(raw, row)
         except Fault as fault:
             return reading.rejected(raw, _about(raw.body), fault)
+        try:
+            return _refund(raw, row) if "applyRefundSum" in row else _order(raw, row)
+        except Fault as fault:
+            return reading.rejected(raw, _number(row.get("orderId")), fault)
 
 
 CHANNEL = Jd()

@@ -32,6 +32,8 @@ MAX_SKEW_MS = 300_000
 """How far an SPI call's timestamp may be from our clock; the platform's own kit says the same."""
 MAX_MESSAGES = 1_000
 """Messages of one push or answer; the platform gives at most 200. More of them stay together, and are a reject."""
+MAX_CONTENT = 65_536
+"""Characters of a message's content: it names a trade and says a dozen things of it."""
 SIGN, STAMP, SIGN_LIST = "sign", "timestamp", "top-sign-list"
 REFUNDED = "taobao_refund_RefundSuccess"
 
@@ -127,9 +129,13 @@ class Taobao:
     def parse(self, raw: Raw) -> Parsed:
         """The order, refund, skip or reject of a raw record. Never raises for what was sent."""
         try:
-            return _parsed(raw)
+            told = _told(reading.document(raw.body), reading.document)
         except Fault as fault:
             return reading.rejected(raw, _about(raw.body), fault)
+        try:
+            return _parsed(raw, told)
+        except Fault as fault:
+            return reading.rejected(raw, told.number, fault)
 
 
 CHANNEL = Taobao()
@@ -222,6 +228,8 @@ def _told(value: Any, read: Callable[[bytes], Any]) -> Told:
     topic = said(value.get("topic"))
     content = value.get("content")
     if isinstance(content, str):
+        if len(content) > MAX_CONTENT:
+            raise Fault("too-large", "消息的 content 超过 64 K", "the message's content is over 64 K characters", "content")
         try:
             content = read(content.encode("utf-8", "surrogatepass")) if content.strip() else {}
         except Fault as fault:
@@ -255,8 +263,7 @@ def _trade(value: dict[str, Any], read: Callable[[bytes], Any]) -> Any:
     return value if "orders" in value and "topic" not in value else None
 
 
-def _parsed(raw: Raw) -> Parsed:
-    told = _told(reading.document(raw.body), reading.document)
+def _parsed(raw: Raw, told: Told) -> Parsed:
     if told.trade is not None:
         return taobao_trade.order(raw, told.trade)
     if not told.followed:

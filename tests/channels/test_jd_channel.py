@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from pathlib import Path
@@ -340,3 +341,13 @@ def test_no_value_anywhere_makes_the_parser_raise(path: str, value: Any) -> None
 def test_no_value_in_a_refund_makes_the_parser_raise(name: str, value: Any) -> None:
     """The same for refunds."""
     assert isinstance(parse({**REFUND, name: value}), Refund | Rejected | Skip)
+
+
+def test_the_published_example_is_an_order() -> None:
+    """schemas/examples shows a row, under the key that it has on Kafka."""
+    file = Path(__file__).parents[2] / "schemas" / "examples" / "raw-record.jd.json"
+    record = json.loads(file.read_text("utf-8"))
+    body = base64.b64decode(record["value_base64"])
+    found = parse(body)
+    assert isinstance(found, Order)
+    assert record["key"] == found.order_id == CHANNEL.key("main", body, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import os
@@ -593,3 +594,14 @@ def test_no_value_in_a_message_makes_the_parser_raise(body: dict[str, Any], name
     if isinstance(found, Order | Refund):
         assert CHANNEL.key("main", raw(changed).body, {}) == found.order_id
     assert isinstance(CHANNEL.thin(raw(changed)), bool)
+
+
+def test_the_published_example_is_an_order() -> None:
+    """schemas/examples shows a message with its detail, under the key that it has on Kafka."""
+    file = Path(__file__).parents[2] / "schemas" / "examples" / "raw-record.taobao.json"
+    record = json.loads(file.read_text("utf-8"))
+    body = base64.b64decode(record["value_base64"])
+    found = parse(body, record["headers"]["detail"].encode())
+    assert isinstance(found, Order)
+    assert record["key"] == found.order_id == CHANNEL.key("main", body, {})
+    assert found.tags == ()
