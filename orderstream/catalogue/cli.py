@@ -202,7 +202,7 @@ def _workbook(sections: Sequence[Section], out: Path) -> None:
     from openpyxl.styles import Font  # noqa: PLC0415
 
     book = Workbook()
-    book.remove(book.active)
+    book.remove(book.worksheets[0])
     for section in sections:
         sheet = book.create_sheet(section.id)
         sheet.append([section.title])

@@ -53,13 +53,13 @@ def split(
         if line.gift and line.id in articles:
             stands[line.id] = stands.get(goes_with.get(line.id, "")) or Stand("gift", articles[line.id].place)
     groups: dict[Stand, tuple[dict[str, int], list[str]]] = {}
-    for line, stand in stands.items():
-        of = apart.get(line)
-        for sku, count in pieces[line].items():
+    for name, stand in stands.items():
+        of = apart.get(name)
+        for sku, count in pieces[name].items():
             skus, members = groups.setdefault(of[sku] if of is not None else stand, ({}, []))
             skus[sku] = skus.get(sku, 0) + count
-            if line not in members:
-                members.append(line)
+            if name not in members:
+                members.append(name)
     if len(groups) == 1 and len(articles) == len(lines):
         amounts, unplaced = dict.fromkeys(groups, order.total), 0
     else:
