@@ -355,6 +355,7 @@ def test_vectors_of_our_own() -> None:
         proved(body, {"event-sign": keyed, "sign-method": "md5"}, secret)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_flipped_bit_is_refused(data: st.DataObject) -> None:
     """Any one bit of body or signature, changed."""
