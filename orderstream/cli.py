@@ -54,11 +54,15 @@ topics_app = typer.Typer(help="创建与查看主题 · Create and list the topi
 catalogue_app = typer.Typer(help="商品目录 · The catalogue of articles.", **_STYLE)
 rules_app = typer.Typer(help="规则包与值班开关 · Rule packs and the on-call's switches.", **_STYLE)
 rejected_app = typer.Typer(help="被拒收的记录：查看与重放 · What is no order: looked at and replayed.", **_STYLE)
+intake_app = typer.Typer(
+    help="接收与等待 · What comes in, and what waits for its detail.", context_settings=_STYLE["context_settings"]
+)
 app.add_typer(broker_app, name="broker")
 app.add_typer(topics_app, name="topics")
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(rules_app, name="rules")
 app.add_typer(rejected_app, name="rejected")
+app.add_typer(intake_app, name="intake")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
 Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]
@@ -385,15 +389,47 @@ def _pair(text: str) -> tuple[str, str]:
 # processes
 
 
-@app.command()
+@intake_app.callback(invoke_without_command=True)
 def intake(
+    context: typer.Context,
     host: Annotated[str | None, typer.Option(help="监听地址 · address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="端口，0 为任选 · port; 0: a free one")] = None,
 ) -> None:
     """接收各渠道的推送，写入 Kafka 后才应答 · Receives the channels' webhooks; answers after Kafka has them."""
+    if context.invoked_subcommand is not None:
+        return
     from orderstream.intake.serve import run  # noqa: PLC0415
 
     run(_settings(intake_host=host, intake_port=port))
+
+
+@intake_app.command("pending")
+def intake_pending(
+    channel: Channel = None,
+    shop: Shop = None,
+    limit: Annotated[int, typer.Option(min=0, help="最多列出几条 · how many to list")] = 20,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON · as JSON")] = False,
+) -> None:
+    """等待详情的订单：自何时、试了几次、最后的原因 · Orders that wait for their detail: since when, attempts, last error."""
+    from orderstream.fetch import show  # noqa: PLC0415
+
+    settings = _settings()
+    found = show.pending(settings, _broker(settings), channel, shop)
+    if as_json:
+        typer.echo(show.as_json(found, limit))
+        return
+    _table(show.title(found), show.COLUMNS, show.rows(found, limit))
+
+
+@app.command()
+def fetch(
+    metrics_port: Annotated[int | None, typer.Option(help="指标端口，0 为任选 · metrics port; 0: a free one")] = None,
+) -> None:
+    """向平台取订单详情，并与平台对账 · Fetches orders' details from the platforms, and reconciles with them."""
+    from orderstream.fetch.process import run  # noqa: PLC0415
+
+    run(_settings(metrics_port=metrics_port))
 
 
 @app.command()

@@ -8,7 +8,6 @@ out is renewed once however many calls wait for it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -168,13 +167,6 @@ class Client:
         self._renewing = None
         if not task.cancelled() and task.exception() is None:
             self._token = task.result()
-
-    async def close(self) -> None:
-        """Gives up a renewal that is under way."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._renewing
 
 
 _FOREVER = 1 << 62
