@@ -20,6 +20,9 @@ from orderstream.identity import plain
 ALIKE = 5.0
 """CIEDE2000 up to which two names may stand for one colour on two channels' pages."""
 
+LONGEST = 80
+"""Characters of a text that may name a colour."""
+
 _HEX = re.compile(r"#?([0-9A-Fa-f]{6})")
 _SHADES = "深浅亮暗淡中偏"
 _ENGLISH_SHADES = re.compile(r"\b(?:light|dark|deep|pale|bright|medium)$")
@@ -130,13 +133,18 @@ def _bare(text: str) -> str:
     return spelled.removesuffix("色") if len(spelled) > 1 else spelled
 
 
-@lru_cache(maxsize=8192)
 def read(text: str) -> tuple[Lab, ...] | None:
     """The colours that a text names, in its order: (原木色) has one, 黑白拼色 two; () where it says that it names none.
 
     None where it cannot be told: an unknown name, a known one made lighter or darker by a word that is not known with it,
     two languages that disagree.
     """
+    # a channel's value may be a page long: that is no colour, and not worth remembering
+    return None if len(text) > LONGEST else _read(text)
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str) -> tuple[Lab, ...] | None:
     known = names()
     bare = _bare(text)
     if not bare or bare in known.nothing:
@@ -181,7 +189,6 @@ def _together(some: tuple[Lab, ...], others: tuple[Lab, ...]) -> bool:
     return len(some) == len(others) and all(difference(a, b) <= ALIKE for a, b in zip(some, others, strict=True))
 
 
-@lru_cache(maxsize=8192)
 def apart(stated: str, name: str, code: str | None = None) -> float | None:
     """How far a stated colour lies from a colour of ours (its name, and its hex where it has one); None: cannot be told.
 

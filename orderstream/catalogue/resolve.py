@@ -7,6 +7,7 @@ What the order or the catalogue does not tell is unknown, never fine.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -91,22 +92,23 @@ def resolve(order: Order, catalogue: Catalogue, at: int) -> Resolved:
 
 COLOUR_KEYS = frozenset(plain(k) for k in ("颜色", "颜色分类", "色", "colour", "color", "主要颜色", "款式颜色"))
 _POSITION = re.compile(r"option\d+")
+_ours = lru_cache(maxsize=4096)(plain)
+"""Of the catalogue's own words, which are few; a channel's are not kept."""
 
 
 def _check_variants(found: Resolved, order: Order, catalogue: Catalogue, at: int) -> None:
     """The colour and spec that the channel states against the mapped article's."""
     wrong: list[dict[str, str]] = []
     unknown: list[str] = []
-    of_order = {plain(a.colour.name) for a in found.articles.values() if a.colour}
     for line in order.lines:
         article = found.articles.get(line.id)
         if article is None:
             unknown.append(line.id)
             continue
-        wanted = {plain(k): v for k, v in article.spec.items()}
         colour = article.colour
-        if colour is None and not wanted:
+        if colour is None and not article.spec:
             continue
+        wanted = {_ours(k): v for k, v in article.spec.items()}
         compared = False
         for key, stated in line.spec.items():
             k = plain(key)
@@ -114,12 +116,12 @@ def _check_variants(found: Resolved, order: Order, catalogue: Catalogue, at: int
             if ours is None and _POSITION.fullmatch(k):
                 # a channel without option names: the value itself must say which option it is
                 options = [v for v in (colour.name if colour else None, *article.spec.values()) if v]
-                ours = next((o for o in options if plain(o) == plain(stated)), None)
-                if ours is None and colour and (plain(stated) in of_order or colours.is_name(stated)):
+                ours = next((o for o in options if _ours(o) == plain(stated)), None)
+                if ours is None and colour and (colours.is_name(stated) or plain(stated) in _colours_of(found)):
                     ours, is_colour = colour.name, True
             if ours is None:
                 continue
-            if plain(stated) == plain(ours):
+            if stated == ours or plain(stated) == _ours(ours):
                 compared = True
                 continue
             if is_colour and colours.states_none(stated):
@@ -130,6 +132,10 @@ def _check_variants(found: Resolved, order: Order, catalogue: Catalogue, at: int
         if not compared:
             unknown.append(line.id)
     found.wrong_variants, found.variants_unknown = tuple(wrong), tuple(unknown)
+
+
+def _colours_of(found: Resolved) -> set[str]:
+    return {_ours(a.colour.name) for a in found.articles.values() if a.colour}
 
 
 def same_colour(stated: str, article: Article, colour: Colour, catalogue: Catalogue, at: int) -> bool:

@@ -64,10 +64,14 @@ def split(
         amounts, unplaced = dict.fromkeys(groups, order.total), 0
     else:
         amounts, unplaced = _money(order, lines, articles, pieces, stands, apart, catalogue, at)
-    place = {line.id: number for number, line in enumerate(lines)}
+    if len(groups) > 1 or goes_with:
+        # main lines came first, so that gifts could follow them
+        place = {line.id: number for number, line in enumerate(lines)}
+        for _, members in groups.values():
+            members.sort(key=place.__getitem__)
     return tuple(
-        Unit(stand.kind, skus, stand.place, tuple(sorted(members, key=place.__getitem__)), stand.ships_at, amounts.get(stand, 0))
-        for stand, (skus, members) in sorted(groups.items(), key=lambda group: _rank(group[0]))
+        Unit(stand.kind, skus, stand.place, tuple(members), stand.ships_at, amounts.get(stand, 0))
+        for stand, (skus, members) in sorted(groups.items(), key=_by_rank)
     ), unplaced
 
 
@@ -104,6 +108,10 @@ def _stand(order: Order, article: Article) -> Stand:
     if waits or order.presale:
         return Stand("presale", article.place, ships_at if waits else None)
     return Stand("bonded" if article.customs is not None else "own", article.place)
+
+
+def _by_rank(group: tuple[Stand, object]) -> tuple[str, str, int]:
+    return _rank(group[0])
 
 
 def _rank(stand: Stand) -> tuple[str, str, int]:
