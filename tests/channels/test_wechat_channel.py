@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from itertools import permutations
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,11 +15,13 @@ from api_cases import change
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from orderstream.channels import Proved, Push, Refused, wechat_seal
+from orderstream.channels import Proved, Push, Refused, registry, wechat_seal
 from orderstream.channels.wechat import CHANNEL, aftersale_done, polled
 from orderstream.orders import Discount, Order, Raw, Refund, Rejected, Skip
 from orderstream.simulators import wechat as simulator
+from tests.fuzz import law
 from tests.fuzz.mutations import mutated
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -618,6 +621,21 @@ def test_published_samples() -> None:
         assert parse(event.body).code == "no-detail"
     refund = parse(aftersale_done("1768683047558651", "123456"), (SAMPLES / "wechat-9.json").read_bytes())
     assert refund == Refund("wechat:main:1768683047558651", "123456", 11, "CNY", 1_612_754_444_000)
+
+
+@pytest.mark.parametrize("turn", list(permutations(range(4))))
+def test_whatever_comes_first_the_line_has_the_last_state(turn: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made and paid within one second, told twice: fetched in any sequence, the order is paid, by one of these records alone."""
+    monkeypatch.setitem(registry(), "wechat", CHANNEL)
+    states = [change(change(ANSWER, "order.status", status), "order.update_time", 1_794_326_390) for status in (10, 20)]
+    records = [raw(EVENT, states[0]), raw(EVENT, states[1]), raw(polled(NUMBER), states[0]), raw(polled(NUMBER), states[1])]
+    line = law.line()
+    for position, at in enumerate(turn):
+        line.process(structs.replace(records[at], received_at=NOW + position), position, NOW)
+    state = line.orders.get(ORDER_ID)
+    assert state is not None
+    assert state.current is not None
+    assert (state.current.order.status, len(state.revisions)) == ("paid", 2)
 
 
 # -- whatever comes ------------------------------------------------------------------------------------------------------
