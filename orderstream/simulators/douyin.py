@@ -23,10 +23,13 @@ from orderstream.times import DAY, SECOND
 sign = signed
 """The headers of a push."""
 
-TAGS = {"created": 100, "paid": 110, "cancelled": 106, "refunding": 200}
+TAGS = {"created": 100, "paid": 110, "cancelled": 106, "refunding": 200, "refunded": 206}
 CHANGED = 113
 """The tag of what is said of an order that was paid before."""
-_STATUS = {"created": 1, "paid": 2, "cancelled": 4, "refunding": 2}
+_STATUS = {"created": 1, "paid": 2, "cancelled": 4, "refunding": 2, "refunded": 2}
+_MAIN_STATUS = _STATUS | {"refunded": 21}
+_AFTERSALE = {"refunding": (6, 0), "refunded": (12, 3)}
+"""after_sale_status and refund_status."""
 
 
 def body(draft: Draft, event: Event, articles: dict[str, Article]) -> bytes:
@@ -43,7 +46,8 @@ def body(draft: Draft, event: Event, articles: dict[str, Article]) -> bytes:
         "biz": 2,
     }
     if tag >= 200:
-        data |= {"aftersale_id": f"7{draft.number:018d}", "aftersale_status": 6, "aftersale_type": 2, "apply_time": at}
+        data |= {"aftersale_id": f"7{draft.number:018d}", "aftersale_type": 2}
+        data |= {"aftersale_status": _AFTERSALE[event.status][0], "success_time" if tag == 206 else "apply_time": at}
         data |= {"refund_amount": draft.total, "refund_post_amount": 0, "s_id": data.pop("s_ids")[0]}
     else:
         data[{100: "create_time", 110: "pay_time", 106: "cancel_time"}.get(tag, "update_time")] = at
@@ -81,7 +85,7 @@ def order(draft: Draft, event: Event, articles: dict[str, Article]) -> dict[str,
         "order_id": draft.name,
         "shop_id": 77_977,
         "order_status": _STATUS[event.status],
-        "main_status": _STATUS[event.status],
+        "main_status": _MAIN_STATUS[event.status],
         "order_type": 0,
         "biz": 2,
         "create_time": created,
@@ -129,6 +133,7 @@ def _line_number(draft: Draft, at: int) -> int:
 
 def _row(draft: Draft, event: Event, line: Line, article: Article, at: int, off: int) -> dict[str, Any]:
     worth = (line.price or 0) * line.quantity
+    aftersale, refund = _AFTERSALE.get(event.status, (0, 0))
     spec = [{"name": "颜色", "value": line.colour or article.colour[0]}] if article.colour else []
     spec += [{"name": "尺寸", "value": article.size}] if article.size else []
     return {
@@ -150,11 +155,7 @@ def _row(draft: Draft, event: Event, line: Line, article: Article, at: int, off:
         "pay_amount": worth - off,
         "given_product_type": "FREE" if line.gift else "",
         "order_status": _STATUS[event.status],
-        "after_sale_info": {
-            "after_sale_status": 6 if event.status == "refunding" else 0,
-            "after_sale_type": 2,
-            "refund_status": 0,
-        },
+        "after_sale_info": {"after_sale_status": aftersale, "after_sale_type": 2, "refund_status": refund},
         "pre_sale_type": 0,
     }
 
@@ -194,8 +195,9 @@ class Platform:
         """The token that is out is taken no more."""
         self._token += 1
 
-    def put(self, one: dict[str, Any]) -> None:
-        """An order as it is now: a `shop_order_detail`."""
+    def put(self, draft: Draft, event: Event, articles: dict[str, Article]) -> None:
+        """What the platform knows of an order from now on."""
+        one = order(draft, event, articles)
         self._orders[str(one["order_id"])] = one
 
     async def _called(self, request: Request) -> Response:

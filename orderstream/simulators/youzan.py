@@ -31,8 +31,11 @@ _STATUS = {
     "created": "WAIT_BUYER_PAY",
     "paid": "WAIT_SELLER_SEND_GOODS",
     "refunding": "WAIT_SELLER_SEND_GOODS",
+    "refunded": "TRADE_CLOSED",
     "cancelled": "TRADE_CLOSED",
 }
+_REFUND = {"refunding": ("youzan_trade_RefundCreated", 1), "refunded": ("youzan_trade_RefundSuccess", 12)}
+"""The push's type, and the order's `refund_state`."""
 
 
 def body(draft: Draft, event: Event, articles: dict[str, Article]) -> bytes:
@@ -41,7 +44,7 @@ def body(draft: Draft, event: Event, articles: dict[str, Article]) -> bytes:
     if event.status == "cancelled":
         kind = "trade_TradeClose"
         msg: dict[str, Any] = {"tid": draft.name, "close_type": 4, "close_reason": "买家取消", "update_time": beijing(at)}
-    elif event.status == "refunding":
+    elif event.status in _REFUND:
         msg = {
             "tid": draft.name,
             "oids": str(_oid(draft, 1)),
@@ -49,7 +52,7 @@ def body(draft: Draft, event: Event, articles: dict[str, Article]) -> bytes:
             "refund_type": "REFUND_ONLY",
         }
         msg |= {"refunded_fee": major(draft.total, "CNY"), "update_time": beijing(at), "version": at}
-        kind = "youzan_trade_RefundCreated"
+        kind = _REFUND[event.status][0]
     else:
         kind, msg = _TYPES[event.status], order(draft, event, articles)
     push = {
@@ -120,7 +123,7 @@ def order(draft: Draft, event: Event, articles: dict[str, Article]) -> dict[str,
                 "consign_time": "",
                 "pay_type": 10,
                 "pay_type_str": "WEIXIN",
-                "refund_state": 1 if event.status == "refunding" else 0,
+                "refund_state": _REFUND.get(event.status, ("", 0))[1],
                 "express_type": 0,
                 "order_tags": {"is_preorder": None, "is_member": True},
             },
@@ -221,9 +224,9 @@ class Platform:
         """The token that is out is taken no more."""
         self._token += 1
 
-    def put(self, one: dict[str, Any]) -> None:
-        """An order as it is now: what stands in an answer's `data`."""
-        self._orders[one["full_order_info"]["order_info"]["tid"]] = one
+    def put(self, draft: Draft, event: Event, articles: dict[str, Article]) -> None:
+        """What the platform knows of an order from now on."""
+        self._orders[draft.name] = order(draft, event, articles)
 
     async def _asked(self, request: Request) -> Response:
         given = orjson.loads(await request.body())
