@@ -441,11 +441,11 @@ def _method(stated: Any) -> str | None:
 
 def _address(given: Mapping[str, Any], tags: list[str]) -> Address | None:
     more = part(given.get("tel_number_ext_info"))
-    number, stands_in = said(given.get("tel_number")), said(more.get("virtual_tel_number"))
-    if whole(given.get("use_tel_number")) == 1 or (number is not None and number == stands_in):
-        # the carrier reaches the receiver by it; it is lent for this order and tells nobody from another
+    number, lent = said(given.get("tel_number")), said(more.get("virtual_tel_number"))
+    if whole(given.get("use_tel_number")) == 1 or (number is not None and number == lent):
+        # lent for this order, and to somebody else after it: who took it for the receiver's would find one person in two
         tags.append("phone-virtual")
-        number = stands_in or number
+        number = None
     found = Address(
         name=said(given.get("user_name")),
         phone=number or said(more.get("real_tel_number")),
