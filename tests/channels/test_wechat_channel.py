@@ -208,6 +208,8 @@ def test_what_is_inside_has_one_answer() -> None:
         enciphered(whole[:46] + b"\x02\x01"),
         enciphered(filled(plain(b"m" * 12, length=13))),
         enciphered(filled(plain(b"m" * 12, length=2**32 - 1))),
+        # whole, and not filled at all
+        enciphered(plain(b"m" * 10)),
         enciphered(b"\x10" * 16),
         enciphered(b"\x20" * 32),
         base64.b64encode(b"x" * 17).decode(),
