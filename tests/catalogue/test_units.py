@@ -92,7 +92,7 @@ def test_a_bundle_that_meets_itself_on_two_ways_is_no_cycle() -> None:
 
 # -- a whole order --------------------------------------------------------------------------------------------------------
 
-PLACES = ("hangzhou", "ningbo", None)
+PLACES = ("hangzhou", None, None)
 
 
 @st.composite
@@ -187,18 +187,23 @@ def test_a_bundle_that_lies_nowhere_is_split_by_its_pieces() -> None:
         {"sku": "A", "base_price": "10.00", "place": "hangzhou"},
         {"sku": "B", "base_price": "20.00", "place": "ningbo"},
         {"sku": "C", "base_price": "33.33", "place": "ningbo", "ships_at": text(T + DAY)},
+        {"sku": "D", "base_price": "0.01", "place": "ningbo", "codes": code("D")},
     ]
-    sold = order(Line("1", "SET", 1, 5000))
+    held = (("A", 2), ("B", 1), ("C", 1), ("D", 1))
+    sold = order(Line("1", "SET", 1, 5000), Line("2", "D", 1, 7))
 
-    split = resolve(sold, goods(*parts, bundle("SET", ("A", 2), ("B", 1), ("C", 1))), T)
-    packed = resolve(sold, goods(*parts, bundle("SET", ("A", 2), ("B", 1), ("C", 1), place="hangzhou")), T)
+    split = resolve(sold, goods(*parts, bundle("SET", *held)), T)
+    packed = resolve(sold, goods(*parts, bundle("SET", *held, place="hangzhou")), T)
 
     assert [(u.kind, u.place, u.ships_at, u.skus, u.amount) for u in split.units] == [
         ("own", "hangzhou", None, {"A": 2}, 1364),
-        ("own", "ningbo", None, {"B": 1}, 1364),
+        ("own", "ningbo", None, {"B": 1, "D": 2}, 1363 + 1 + 7),
         ("presale", "ningbo", T + DAY, {"C": 1}, 2272),
     ]
-    assert [(u.place, u.skus, u.amount) for u in packed.units] == [("hangzhou", {"A": 2, "B": 1, "C": 1}, 5000)]
+    assert [(u.place, u.skus, u.amount) for u in packed.units] == [
+        ("hangzhou", {"A": 2, "B": 1, "C": 1, "D": 1}, 5000),
+        ("ningbo", {"D": 1}, 7),
+    ]
 
 
 def test_a_pre_sale_ends_on_its_day() -> None:
