@@ -39,7 +39,7 @@ class Parcel(msgspec.Struct, frozen=True):
     topic: str
     key: bytes
     partition: int
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes]]
 
 

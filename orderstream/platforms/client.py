@@ -71,6 +71,7 @@ class Client:
         Unauthorised.
         """
         attempt, renewed, worn = 0, False, None
+        failed: Transient | None = None
         while True:
             token = None if anonymous else await self._current(worn)
             try:
@@ -83,9 +84,10 @@ class Client:
                     raise
                 renewed, worn = True, token
             except Resting:
-                raise
+                # a call that was made and failed is told as such, though it was the one that made the platform rest
+                raise failed or Resting("resting") from None
             except Transient as error:
-                attempt += 1
+                failed, attempt = error, attempt + 1
                 wait = backoff(attempt, self._patience.base, self._patience.longest, self._chance)
                 if attempt >= self._patience.tries or (error.retry_after or 0) > self._patience.longest:
                     raise
