@@ -140,12 +140,13 @@ def test_a_malformed_secret_is_none(secret: str) -> None:
 
 
 def test_a_key_s_last_character_may_say_more_than_it_can_hold() -> None:
-    """43 characters hold 258 bits: two of them are nobody's, and need not be 0."""
+    """43 characters hold 258 bits: two of them are nobody's, and need not be 0. The key is as `base64 -d` prints it."""
     assert KEY[-1] != "A"
     app, twin = wechat_seal.read(SECRET.encode()), wechat_seal.read(f"{SECRET[:-1]}d".encode())
     assert app is not None
     assert twin is not None
     assert app.key == twin.key
+    assert app.key.hex() == "d35db7e39ebbf3d69b71d79f8218a3001083105187209d35db7e39ebbf3d69b7"
     assert KEY not in repr(app)
 
 
