@@ -194,6 +194,11 @@ def apart(stated: str, name: str, code: str | None = None) -> float | None:
 
     Two texts that name several colours are as far apart as their farthest pair.
     """
+    return None if len(stated) > LONGEST else _apart(stated, name, code)
+
+
+@lru_cache(maxsize=8192)
+def _apart(stated: str, name: str, code: str | None) -> float | None:
     theirs, ours = read(stated), read(name)
     measured = lab(code) if code is not None else None
     if measured is not None and (ours is None or len(ours) <= 1):
