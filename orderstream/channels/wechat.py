@@ -38,6 +38,8 @@ from orderstream.orders import WITHDRAWN, Address, Buyer, Discount, Line, Order,
 MAX_SKEW_MS = 300_000
 """How far a signature's timestamp may be from our clock: a captured push cannot be replayed next day."""
 MAX_ECHO = 1024
+MAX_MESSAGE = 65_536
+"""Bytes of a message: an event has some 300, and what is longer names no order."""
 POLLED = "orderstream_order_changed"
 """The event of a message that we wrote ourselves, because the platform's list says that an order has changed."""
 ORDER_EVENTS = "channels_ec_order_"
@@ -187,7 +189,7 @@ def _followed(event: str | None) -> bool:
 
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
     try:
-        return _SHAPE.decode(body)
+        return _SHAPE.decode(body) if len(body) <= MAX_MESSAGE else {}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
