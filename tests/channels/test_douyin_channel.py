@@ -89,6 +89,9 @@ def test_a_plain_receiver_is_kept() -> None:
     plain = {"encrypt_post_receiver": "李雷", "encrypt_post_tel": "13800000020", "post_addr": {"encrypt_detail": "文一路1号"}}
     found = order({**ORDER, **plain, "mask_post_addr": None}).ship_to
     assert found == Address("李雷", "13800000020", detail="文一路1号")
+    sealed = order({**ORDER, "mask_post_receiver": ORDER["encrypt_post_receiver"]}).ship_to
+    assert sealed is not None
+    assert sealed.name is None
     bare = {name: value for name, value in ORDER.items() if not name.startswith("mask_")}
     assert order(bare).ship_to == Address(province="浙江省", city="杭州市", district="西湖区")
     assert order({**bare, "post_addr": None, "encrypt_post_receiver": "", "encrypt_post_tel": None}).ship_to is None
