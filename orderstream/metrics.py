@@ -208,6 +208,13 @@ class Metrics:
         self.polled_in: Counter = Counter(
             "orderstream_polled_in_total", "对账补进的订单 / orders that a poll brought in", ["channel", "shop"], registry=r
         )
+        # outcome: kept, failed (a pull or a confirmation), strange (of a shop without an account). Messages of a platform's queue.
+        self.pulled: Counter = Counter(
+            "orderstream_pulled_total",
+            "从平台消息队列取到的 / messages pulled from a queue",
+            ["channel", "shop", "outcome"],
+            registry=r,
+        )
 
         # -- the example consumers -------------------------------------------------------------------------------------
         # consumer: erp, wms. effect: released, recalled, intercept, cancelled, lock, unlock, stock, repeat, old, forgotten.

@@ -16,5 +16,5 @@ polls the shops whose names fall into it. A process that was away too long may d
 behind takes the repeat for one.
 
 `share` a partition's books, `lane` a shop's queue, `outlet` the way into Kafka, `seen` what has come in, `poll` asking for the
-rest, `process` the whole, `show` what a person sees.
+rest, `pull` taking from a platform's queue, `process` the whole, `show` what a person sees.
 """

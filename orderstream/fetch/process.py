@@ -31,6 +31,7 @@ from orderstream.errors import NoBroker, PortTaken
 from orderstream.fetch.lane import Lane
 from orderstream.fetch.outlet import Outlet, Polled
 from orderstream.fetch.poll import Poller
+from orderstream.fetch.pull import Puller
 from orderstream.fetch.seen import Seen
 from orderstream.fetch.share import Item, Share
 from orderstream.intake.envelope import key_of, partition_of
@@ -79,6 +80,7 @@ class Fetch:
         self._lanes: dict[str, Lane] = {}
         self._runners: list[asyncio.Task[None]] = []
         self._poller = Poller(self._outlet, self._seen, metrics, self._share_of, self._lanes)
+        self._puller = Puller(self._outlet, metrics, self._share_of, self._lanes)
         self._chance = random.Random()  # noqa: S311  spreads attempts, hides nothing
         self._pending, self._parked, self._polled = (
             topics.name(name, settings.topic_prefix) for name in ("orders.pending", "orders.parked", "platforms.polled")
@@ -334,6 +336,7 @@ class Fetch:
             self._runners += [
                 self._tasks.create_task(lane.run(self._tasks)),
                 self._tasks.create_task(self._poller.run(lane)),
+                self._tasks.create_task(self._puller.run(lane)),
             ]
         return lane
 

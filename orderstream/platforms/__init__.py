@@ -11,9 +11,9 @@ such order" is a `Gone`, which is final. All else is tried again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 from pydantic import SecretStr
@@ -141,7 +141,30 @@ class Platform(Protocol):
         ...
 
 
+class Pulled(msgspec.Struct, frozen=True):
+    """A message of a platform's queue. id: to confirm it with; seller: the platform's number of the shop that it is about."""
+
+    id: str
+    seller: str | None
+    body: bytes
+
+
+@runtime_checkable
+class Queue(Protocol):
+    """What a platform has besides where it does not push: a queue that is pulled from, and told what is kept (Taobao's TMC)."""
+
+    async def pull(self, client: Client) -> list[Pulled]:
+        """The next messages; what is not confirmed comes again. An account with `extra["user_id"]` says which shop it is."""
+        ...
+
+    async def confirm(self, client: Client, kept: Sequence[str]) -> None:
+        """These are kept and never come again. ids: of `Pulled`."""
+        ...
+
+
 @cache
 def registry() -> dict[str, Platform]:
     """Every platform there is, by channel."""
-    return {}
+    from orderstream.platforms import douyin, jd, taobao, wechat, youzan  # noqa: PLC0415  the modules import this one
+
+    return {module.PLATFORM.channel: module.PLATFORM for module in (douyin, jd, taobao, wechat, youzan)}

@@ -6,8 +6,8 @@ which messages are kept; this module only asks.
 A request is a form; its `sign` is made as that of an SPI call (`channels.taobao.digest`). The session comes from the seller, who
 grants it on a page of the platform: no call renews it here. Errors come with status 200 as `error_response`.
 
-Account: `url` "" (https://eco.taobao.com), `token` the session, `extra`: `group`, the group of the message queue ("default"). The
-queue is the app's, not the shop's: with several shops of one app, bind each shop to a group of its own.
+Account: `url` "" (https://eco.taobao.com), `token` the session, `extra`: `group`, the group of the message queue ("default");
+`user_id`, the seller's number. The queue is the app's, not the shop's: with several shops of one app, `user_id` tells them apart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from orderstream import times
 from orderstream.channels import reading, taobao_trade
 from orderstream.channels.reading import Fault, part, parts, said
 from orderstream.channels.taobao import digest, messages
-from orderstream.platforms import Answer, Ask, Gone, Listed, Token, Transient, Unauthorised
+from orderstream.platforms import Answer, Ask, Gone, Listed, Pulled, Token, Transient, Unauthorised
 from orderstream.platforms.client import Check, Client, Sign
 
 PAGE = 100
@@ -49,14 +49,6 @@ _NO_RIGHT = frozenset({"11", "12", "13", "24", "25", "26", "27", "28", "29", "30
 _LIMITED = "7"
 _BAN = re.compile(r"last for ([0-9]{1,5}) more seconds")
 _CODE = re.compile(r"[\w.:-]{1,64}")
-
-
-class Pulled(msgspec.Struct, frozen=True):
-    """A message of the queue. id: to confirm it with; seller: the number of the shop that it is about; body: as it came."""
-
-    id: str
-    seller: str | None
-    body: bytes
 
 
 class _About(msgspec.Struct):

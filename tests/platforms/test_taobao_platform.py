@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,11 +47,18 @@ def happen(top: Top, one: Draft, at: Event, *, lost: bool = False) -> None:
 
 
 @asynccontextmanager
-async def shop(top: Top, secret: str = "app-secret", session: str | None = "session") -> AsyncIterator[Client]:
+async def shop(
+    top: Top,
+    secret: str = "app-secret",
+    session: str | None = "session",
+    *,
+    name: str = "main",
+    extra: Mapping[str, str] | None = None,
+) -> AsyncIterator[Client]:
     """A client of the simulated platform on a socket."""
     token = None if session is None else SecretStr(session)
     async with served(top.app) as url, connections() as http:
-        account = Account("taobao", "main", "12345", SecretStr(secret), url, token, rate=10_000, burst=10_000)
+        account = Account("taobao", name, "12345", SecretStr(secret), url, token, extra=extra or {}, rate=10_000, burst=10_000)
         client = Client(http, PLATFORM, account, QUICK)
         yield client
 
