@@ -279,7 +279,10 @@ def catalogue_suggest(
     brokers = None if catalogue is not None else _broker(settings)
     known = cli.known(settings, cli.Source(catalogue, brokers))
     sold = cli.orders(settings, orders or [], None if orders else brokers)
-    found = cli.suggestions(known, store.moment(), sold, cli.lists_of(lists or [], known), Images(images), most)
+    listed, unread = cli.lists_of(lists or [], known)
+    for sentence in unread:
+        typer.echo(sentence, err=True)
+    found = cli.suggestions(known, store.moment(), sold, listed, Images(images), most)
     if as_json:
         typer.echo(cli.as_json(found).decode())
         return
@@ -345,7 +348,10 @@ def catalogue_report(
     brokers = None if catalogue is not None else _broker(settings)
     known = cli.known(settings, cli.Source(catalogue, brokers))
     sold = cli.orders(settings, orders or [], None if orders else brokers)
-    sections = report(known, store.moment(), sold, cli.lists_of(lists or [], known), Images(images), days)
+    listed, unread = cli.lists_of(lists or [], known)
+    for sentence in unread:
+        typer.echo(sentence)
+    sections = report(known, store.moment(), sold, listed, Images(images), days)
     if out is not None:
         cli.write_report(sections, out)
     for section in sections:

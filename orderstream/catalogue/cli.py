@@ -125,17 +125,27 @@ def shop_of(text: str) -> tuple[str, str]:
     return channel, shop
 
 
-def lists_of(given: Sequence[str], catalogue: Catalogue) -> dict[Key, Listing]:
-    """Product lists as the option has them, `douyin:main=products.xlsx` each. Raises BadFile."""
+def lists_of(given: Sequence[str], catalogue: Catalogue) -> tuple[dict[Key, Listing], list[str]]:
+    """Product lists as the option has them, `douyin:main=products.xlsx` each; and a sentence for each that was not read whole.
+
+    Raises BadFile.
+    """
     found: dict[Key, Listing] = {}
+    unread: list[str] = []
     for one in given:
         where, _, path = one.partition("=")
         if not path:
             raise BadFile(f"{one} 不是 渠道:店铺=文件 · {one} is no channel:shop=FILE")
         done = read_list(Path(path), shop_of(where), catalogue)
-        # a clash with our mapping is what the report is for; a row that can't be read is told where it is imported
+        # a clash with our mapping is what the report is for; why a row can't be read is told where it is imported
         found.update({listing.key: listing for listing in done.listings})
-    return found
+        left = done.rows - len(done.listings)
+        if left:
+            unread.append(
+                f"{path}：{left} 行没有读懂，catalogue import --dry-run 说明原因"
+                f" · {left} rows were not read: catalogue import --dry-run says why"
+            )
+    return found, unread
 
 
 def suggestions(

@@ -110,7 +110,7 @@ def test_a_report_is_a_workbook(typed: Callable[..., tuple[int, str]]) -> None:
     """A sheet a section, text as text: a title that begins with = is no formula."""
     Path("goods.csv").write_text(ARTICLES, "utf-8")
     Path("orders.jsonl").write_text(order("1", "u1", title="=1+1"), "utf-8")
-    Path("list.csv").write_text("code,颜色\nc1,胡桃木色\n", "utf-8")
+    Path("list.csv").write_text("code,颜色\nc1,胡桃木色\n,红\n", "utf-8")
     typed("import", "goods.csv", "--out", "skus.jsonl", "--at", "always")
 
     code, said = typed(
@@ -118,6 +118,7 @@ def test_a_report_is_a_workbook(typed: Callable[..., tuple[int, str]]) -> None:
     )
     assert code == 0, said
     assert "not available" in said
+    assert "1 rows were not read" in said
     book = openpyxl.load_workbook("r.xlsx")
     assert [row[5] for row in book["colours"].iter_rows(min_row=3, values_only=True)] == ["胡桃木色"]
     (row,) = book["unmapped"].iter_rows(min_row=3)
