@@ -653,8 +653,11 @@ def test_whatever_comes_first_the_line_has_the_last_state(turn: tuple[int, ...])
 
 
 def test_good_deliveries_are_read() -> None:
-    """An order and a refund among the seeds, each under its own key; what is too long to be an event names no order."""
+    """An order and a refund among the seeds, each under its own key, and in the published example; what is too long to be an event names no order."""
     assert {law.obey(CHANNEL, *law.split(seed)) for seed in law.seeds("wechat")} >= {"order", "refund"}
+    example = json.loads((law.EXAMPLES / "raw-record.wechat.json").read_text("utf-8"))
+    shown = parse(base64.b64decode(example["value_base64"]), example["headers"]["detail"].encode())
+    assert (shown.order_id, shown.status, shown.tags) == (example["key"], "paid", ())
     long = {**EVENT, "more": "x" * 70_000}
     assert (CHANNEL.thin(raw(long)), parse(long, ANSWER).code) == (False, "bad-order-id")
 
