@@ -196,21 +196,21 @@ def _members(body: bytes) -> dict[str, msgspec.Raw]:
 
 def _event(body: bytes) -> str | None:
     try:
-        return _VALUE.decode(_members(body).get("Event", b""))
+        return said(_VALUE.decode(_members(body).get("Event", b"")))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
 def _about(body: bytes) -> str | None:
-    """The number of the order that a message names: in `order_info`, or in what an after-sale event has in its place."""
-    for name, value in _members(body).items():
-        if name == "order_info" or name.endswith("aftersale_status_update"):
-            try:
-                number = _number(_NAMED.decode(value).order_id)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                continue
-            if number is not None:
-                return number
+    """The number of the order that a message names: in `order_info`, or in whatever an after-sale event has in its place."""
+    members = _members(body)
+    for value in (members.get("order_info", b""), *members.values()):
+        try:
+            number = _number(_NAMED.decode(value).order_id)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if number is not None:
+            return number
     return None
 
 
