@@ -33,7 +33,7 @@ from orderstream.fetch.outlet import Outlet, Polled
 from orderstream.fetch.poll import Poller
 from orderstream.fetch.pull import Puller
 from orderstream.fetch.seen import Seen
-from orderstream.fetch.share import Item, Share
+from orderstream.fetch.share import Item, Share, parked_key
 from orderstream.intake.envelope import key_of, partition_of
 from orderstream.metrics import Metrics, serve
 from orderstream.normalise import Rejection
@@ -161,7 +161,7 @@ class Fetch:
         full = []
         for record in records:
             share.progress.take(record.offset)
-            key = f"{record.partition}.{record.offset}.{record.timestamp}".encode()
+            key = parked_key(record.partition, record.offset, record.timestamp)
             try:
                 raw = read_pending(record.headers, record.value, record.timestamp)
             except EnvelopeError as error:

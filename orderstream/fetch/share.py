@@ -37,6 +37,11 @@ class Progress:
         return self._next
 
 
+def parked_key(partition: int, offset: int, timestamp: int) -> bytes:
+    """What a record of orders.pending is called on orders.parked: by its place, and by its time in case the topic is made anew."""
+    return f"{partition}.{offset}.{timestamp}".encode()
+
+
 class Item(msgspec.Struct, gc=False, eq=False):
     """One record that waits for its detail.
 

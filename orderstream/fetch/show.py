@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from orderstream import access, kafka, times, topics
 from orderstream.channels import registry
 from orderstream.errors import NoBroker
+from orderstream.fetch.share import parked_key
 from orderstream.settings import Settings
 from orderstream.wire import EnvelopeError, read_pending
 
@@ -42,30 +43,38 @@ def pending(settings: Settings, brokers: str, channel: str | None = None, shop: 
             parked.pop(message.key or b"", None)
         else:
             parked[message.key or b""] = message
-    fresh = topics.name("orders.pending", settings.topic_prefix)
-    done = asyncio.run(_committed(settings, brokers, fresh))
-    unread = (m for m in kafka.scan(brokers, [fresh], client=client) if m.offset >= done.get(m.partition, 0))
-    found = [one for message in (*parked.values(), *unread) if (one := _waits(message)) is not None]
+    unread = asyncio.run(_unread(settings, brokers, topics.name("orders.pending", settings.topic_prefix)))
+    fresh = [m for m in unread if parked_key(m.partition, m.offset, m.timestamp) not in parked]
+    found = [one for message in (*parked.values(), *fresh) if (one := _waits(message)) is not None]
     return sorted(
         (one for one in found if channel in (None, one.channel) and shop in (None, one.shop)),
         key=lambda one: (one.since, one.order),
     )
 
 
-async def _committed(settings: Settings, brokers: str, topic: str) -> dict[int, int]:
-    """How far the fetch processes are, by partition."""
+async def _unread(settings: Settings, brokers: str, topic: str) -> list[kafka.Message]:
+    """What the fetch processes have not said to be done: all that follows the lowest record under way, of each partition."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers, group_id=settings.topic_prefix + "fetch", enable_auto_commit=False, **access.client(settings)
-    )
+        bootstrap_servers=brokers, group_id=settings.topic_prefix + "fetch", enable_auto_commit=False,
+        auto_offset_reset="earliest", **access.client(settings),
+    )  # fmt: skip
+    found: list[kafka.Message] = []
     try:
         await consumer.start()
         parts = [TopicPartition(topic, at) for at in range(settings.partitions)]
+        # it begins where the group is, without joining it
         consumer.assign(parts)
-        return {part.partition: await consumer.committed(part) or 0 for part in parts}
+        ends = await consumer.end_offsets(parts)
+        while [part for part in parts if await consumer.position(part) < ends[part]]:
+            for part, records in (await consumer.getmany(timeout_ms=500)).items():
+                found += [
+                    kafka.Message(topic, part.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records
+                ]
     except KafkaError as error:
         raise access.denied(error) or NoBroker(access.silent(brokers)) from None
     finally:
         await consumer.stop()
+    return found
 
 
 def _waits(message: kafka.Message) -> Waits | None:

@@ -23,7 +23,7 @@ from orderstream.channels import Reply, channel
 from orderstream.channels.api import sign
 from orderstream.fetch import process, show
 from orderstream.intake.app import create_app
-from orderstream.intake.sink import Sink, Unavailable
+from orderstream.intake.sink import Sink
 from orderstream.metrics import Metrics
 from orderstream.normalise import Rejection
 from orderstream.orders import Order, Raw
@@ -108,15 +108,7 @@ class Rig:
     async def push(self, shop: str, *bodies: bytes) -> None:
         """As intake does when it has proved them."""
         raws = [Raw(NAME, shop, 1_794_326_401_000, body, {}, "hmac-sha256") for body in bodies]
-        await asyncio.gather(*(self._put(raw) for raw in raws))
-
-    async def _put(self, raw: Raw) -> None:
-        while True:
-            try:
-                return await self.sink.put(channel(NAME), raw)
-            except Unavailable:
-                # its sender sends it again
-                await asyncio.sleep(0.1)
+        await asyncio.gather(*(self.sink.put(channel(NAME), raw) for raw in raws))
 
     def number(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"orderstream_{name}", {"channel": NAME, **labels}) or 0
@@ -137,7 +129,7 @@ async def test_one_shop_s_broken_platform_holds_up_nobody(fresh_topics: Callable
     """A shop whose platform fails is parked, seen with its attempts and reason, and done when it works; the other never waits."""
     market = Market()
     async with served(market.app) as url:
-        settings = fresh_topics(partitions=4, platforms=accounts(url, "good", "bad"))
+        settings = fresh_topics(partitions=4, intake_ack_seconds=30, platforms=accounts(url, "good", "bad"))
         async with rig(settings) as line:
             market.broken = {"bad"}
             await line.push("bad", *(market.change("bad", f"B{at}") for at in range(300)))
@@ -153,7 +145,7 @@ async def test_one_shop_s_broken_platform_holds_up_nobody(fresh_topics: Callable
             held = await until(only_bad)
             assert {one.order for one in held} == {f"{NAME}:bad:B{at}" for at in range(300)}
             assert {one.error for one in held} <= {"", "busy", "http-502"}
-            await until(lambda: line.number("fetch_pending", shop="bad") == 300)
+            await until(lambda: line.number("fetch_pending", shop="bad") >= 300)
             assert line.number("platform_breaker", shop="bad") > 0
             assert line.number("platform_breaker", shop="good") == 0
             assert line.number("fetch_oldest_age_seconds", shop="bad") > 1
@@ -170,7 +162,7 @@ async def test_killed_at_any_moment_loses_nothing(fresh_topics: Callable[..., Se
     market = Market(7)
     market.failing = 0.1
     async with served(market.app) as url:
-        settings = fresh_topics(partitions=4)
+        settings = fresh_topics(partitions=4, intake_ack_seconds=30)
         env = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
         env["ORDERSTREAM_PLATFORMS"] = accounts(url, "main", rate=150, burst=5)
         async with rig(settings) as line:
@@ -206,7 +198,7 @@ async def test_what_the_platform_does_not_know_is_rejected_and_can_come_back(fre
     """An order that is not there is a reject with its bytes and its reason; put back when it is, it comes whole."""
     market = Market()
     async with served(market.app) as url:
-        settings = fresh_topics(partitions=4, platforms=accounts(url, "main"))
+        settings = fresh_topics(partitions=4, intake_ack_seconds=30, platforms=accounts(url, "main"))
         async with rig(settings) as line:
             line.start()
             body = market.change("main", "N1")
@@ -235,7 +227,7 @@ async def test_a_shop_without_an_account_waits_until_it_has_one(fresh_topics: Ca
     file = tmp_path / "platforms.json"
     file.write_text("{}")
     async with served(market.app) as url:
-        settings = fresh_topics(partitions=4, platforms_file=file)
+        settings = fresh_topics(partitions=4, intake_ack_seconds=30, platforms_file=file)
         async with rig(settings) as line:
             line.start()
             await line.push("late", market.change("late", "L1"))
@@ -296,7 +288,7 @@ async def test_a_dead_process_s_shops_are_taken_over(fresh_topics: Callable[...,
     market = Market()
     shops = [f"s{at}" for at in range(12)]
     async with served(market.app) as url:
-        settings = fresh_topics(partitions=4, platforms=accounts(url, *shops, poll=1.0))
+        settings = fresh_topics(partitions=4, intake_ack_seconds=30, platforms=accounts(url, *shops, poll=1.0))
         async with rig(settings) as first, rig(settings) as second:
             first.start()
             second.start()
