@@ -9,6 +9,7 @@ others and is given twenty times a day.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -17,12 +18,15 @@ import msgspec
 from pydantic import SecretStr
 
 from orderstream.channels.reading import said
-from orderstream.channels.wechat import REFUND_DONE, aftersale_done, polled
+from orderstream.channels.wechat import CHANNEL, REFUND_DONE, aftersale_done, polled
+from orderstream.orders import Order, Raw
 from orderstream.platforms import Answer, Ask, Listed, Token, Transient, Unauthorised
-from orderstream.platforms.client import Client
+from orderstream.platforms.client import Client, Resting
 from orderstream.times import DAY, SECOND
 
 PAGE = 100
+WIDTH = 8
+"""Details that are asked for at a time."""
 MAX_PAGES = 1_000
 """Of one list: more is a list that never ends."""
 ORDER_WINDOW, AFTERSALE_WINDOW = 7 * DAY, DAY
@@ -58,19 +62,38 @@ class WeChat:
         return await client.call(_ask(path, {"after_sale_order_id": number}), _holds("after_sale_order"))
 
     async def changed(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
-        """Orders by the time of their last change, then refunds that went through, each with its case as the detail."""
+        """Orders by the time of their last change, then refunds that went through, each with its answer as the detail.
+
+        A list holds numbers alone: what has been seen can only be told from the details, so they are asked for here.
+        """
         for begin, end in _windows(since_ms, until_ms, ORDER_WINDOW):
             asked: dict[str, Any] = {"update_time_range": {"start_time": begin, "end_time": end}, "page_size": PAGE}
-            async for number in _pages(client, "/channels/ec/order/list/get", asked, "order_id_list"):
-                yield Listed(number, None, polled(number))
+            async for numbers in _pages(client, "/channels/ec/order/list/get", asked, "order_id_list"):
+                found = await asyncio.gather(*(self._listed(client, one) for one in numbers), return_exceptions=True)
+                for one in found:
+                    if isinstance(one, BaseException):
+                        raise one
+                    yield one
         for begin, end in _windows(since_ms, until_ms, AFTERSALE_WINDOW):
             asked = {"begin_update_time": begin, "end_update_time": end}
-            async for case in _pages(client, "/channels/ec/aftersale/getaftersalelist", asked, "after_sale_order_id_list"):
-                answer = await self.aftersale(client, case)
-                found = _object(answer)["after_sale_order"]
-                order = said(found.get("order_id"))
-                if order is not None and said(found.get("status")) in REFUND_DONE:
-                    yield Listed(order, None, aftersale_done(order, case), detail=answer)
+            async for cases in _pages(client, "/channels/ec/aftersale/getaftersalelist", asked, "after_sale_order_id_list"):
+                for case in cases:
+                    answer = await self.aftersale(client, case)
+                    stated = _object(answer)["after_sale_order"]
+                    order = said(stated.get("order_id"))
+                    if order is not None and said(stated.get("status")) in REFUND_DONE:
+                        yield Listed(order, None, aftersale_done(order, case), detail=answer)
+
+    async def _listed(self, client: Client, number: str) -> Listed:
+        """A listed order with its detail, or without where the platform has none now: then it waits like any event's."""
+        try:
+            answer = await self.detail(client, number)
+        except Resting:
+            raise
+        except Transient:
+            return Listed(number, None, polled(number))
+        order = CHANNEL.parse(Raw(self.channel, client.account.shop, 0, polled(number), detail=answer))
+        return Listed(number, order.updated_at if isinstance(order, Order) else None, polled(number), detail=answer)
 
     async def _token(self, client: Client, *, force: bool) -> Token:
         account = client.account
@@ -141,16 +164,15 @@ def _windows(since_ms: int, until_ms: int, longest: int) -> list[tuple[int, int]
     ]
 
 
-async def _pages(client: Client, path: str, asked: Mapping[str, Any], name: str) -> AsyncIterator[str]:
-    """Every number that a list has."""
+async def _pages(client: Client, path: str, asked: Mapping[str, Any], name: str) -> AsyncIterator[list[str]]:
+    """Every number that a list has, some at a time."""
     key = ""
     for _ in range(MAX_PAGES):
         page = _object(await client.call(_ask(path, {**asked, "next_key": key} if key else asked), _check))
-        numbers = page.get(name)
-        for one in numbers if isinstance(numbers, list) else ():
-            number = said(one)
-            if number is not None:
-                yield number
+        given = page.get(name)
+        numbers = list(dict.fromkeys(filter(None, map(said, given if isinstance(given, list) else ()))))
+        for start in range(0, len(numbers), WIDTH):
+            yield numbers[start : start + WIDTH]
         following = said(page.get("next_key")) or ""
         if page.get("has_more") is not True:
             return

@@ -107,6 +107,10 @@ class Platform:
         if event.status in {"refunding", "refunded"}:
             self._cases[f"2{draft.name}"] = (at, aftersale(draft, event))
 
+    def lose(self, number: str) -> None:
+        """An order is still listed, and its detail is not to be had."""
+        self._orders[number] = (self._orders[number][0], _wrong(10020002, "invalid parameter"))
+
     def expire(self) -> None:
         """Ends the token before its time."""
         self._token = ""

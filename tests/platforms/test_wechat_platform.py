@@ -98,7 +98,7 @@ def test_what_people_are_known_by_is_masked_and_the_hash_is_not() -> None:
 
 
 def test_orders_and_refunds_since_come_page_by_page() -> None:
-    """Three pages in two windows, nothing outside them; refunds that went through bring their case along."""
+    """Three pages in two windows, nothing outside them, each with its detail and that detail's time; refunds with their case."""
     platform = simulator.Platform(APPID, SECRET, Trouble(repeated=0.1))
     drafts = [draft(number) for number in range(1, 251)]
     for one in drafts:
@@ -112,15 +112,32 @@ def test_orders_and_refunds_since_come_page_by_page() -> None:
             return await listed(client, START, START + 8 * DAY)
 
     found = asyncio.run(run())
-    orders = [one for one in found if one.detail is None]
-    assert {one.number for one in orders} == {one.name for one in drafts[:240]}
-    assert len(orders) > 240
-    assert all(CHANNEL.thin(Raw("wechat", "main", START, one.body)) for one in orders)
-    refunds = [parsed(one.body, one.detail) for one in found if one.detail is not None]
+    read = [(one, parsed(one.body, one.detail)) for one in found]
+    orders = {one.number: (one, order) for one, order in read if isinstance(order, Order)}
+    assert set(orders) == {one.name for one in drafts[:240]}
+    assert all(one.changed_at == order.updated_at for one, order in orders.values())
+    refunds = [order for _, order in read if isinstance(order, Refund)]
     assert refunds
     assert set(refunds) == {Refund(back.order_id, f"2{back.name}", back.total, "CNY", START + back.created)}
     assert platform.calls["order/list/get"] == 4
     assert platform.calls["aftersale/getaftersalelist"] == 8
+
+
+def test_a_listed_order_without_a_detail_waits_like_any_other() -> None:
+    """It stops no list: it goes to the pending ones, where it is tried again and seen."""
+    platform, one, two = simulator.Platform(APPID, SECRET), draft(), draft(2)
+    for each in (one, two):
+        platform.put(each, event(each), ARTICLES)
+    platform.lose(one.name)
+
+    async def run() -> list[Listed]:
+        async with shop(platform) as client:
+            return await listed(client, START, START + 60_000)
+
+    first, second = sorted(asyncio.run(run()), key=lambda each: each.number)
+    assert (first.number, first.changed_at, first.detail) == (one.name, None, None)
+    assert CHANNEL.thin(Raw("wechat", "main", START, first.body))
+    assert second.changed_at == parsed(second.body, second.detail).updated_at
 
 
 def test_a_token_is_asked_for_once_and_again_when_it_is_worn() -> None:
