@@ -344,7 +344,7 @@ def test_what_we_write_ourselves_reads_like_theirs() -> None:
 
 
 def test_nothing_but_escapes_is_refused() -> None:
-    """A megabyte of them costs a tenth of a second each time it is read."""
+    """More than an order of a hundred lines has, read at each step of its way."""
     assert parse({**PAID, "msg": "%41" * (MAX_ESCAPES + 1)}).code == "too-many-values"
     assert CHANNEL.key("main", json.dumps({**PAID, "msg": "%41" * (MAX_ESCAPES + 1)}).encode(), {}) is None
 
