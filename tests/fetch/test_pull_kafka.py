@@ -1,15 +1,17 @@
-"""Taobao's queue on a real Kafka: taken, kept, confirmed, in this sequence whatever breaks."""
+"""Taobao's queue and JD's lists on a real Kafka: taken, kept, confirmed, in this sequence whatever breaks."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from orderstream import channels, kafka, platforms, topics
+from orderstream.channels import jd as jd_channel
 from orderstream.channels import taobao as channel
 from orderstream.fetch import process
 from orderstream.fetch.lane import Lane
@@ -18,34 +20,34 @@ from orderstream.fetch.pull import Puller
 from orderstream.fetch.share import Share
 from orderstream.metrics import Metrics
 from orderstream.orders import Order, Raw
+from orderstream.platforms import jd as jd_platform
 from orderstream.platforms import taobao as platform
 from orderstream.settings import Settings
+from orderstream.simulators import jd
+from orderstream.simulators.drafts import Draft, Event, Line
+from orderstream.simulators.jd import Jos
 from orderstream.simulators.taobao import Top
 from orderstream.simulators.trouble import Trouble
 from orderstream.wire import read_raw
 from tests.platforms.served import served
-from tests.platforms.test_taobao_platform import draft, event, happen, shop
+from tests.platforms.test_taobao_platform import ARTICLES, PEOPLE, draft, event, happen, shop
 
 ACCOUNT = {"app_key": "12345", "app_secret": "app-secret", "token": "session", "rate": 500, "burst": 100, "poll_seconds": 0}
 
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    """Taobao is there while a test runs, whether or not it is always."""
-    tables: tuple[Any, Any] = channels.registry(), platforms.registry()
-    before = [table.get("taobao") for table in tables]
-    tables[0]["taobao"], tables[1]["taobao"] = channel.CHANNEL, platform.PLATFORM
-    yield
-    for table, one in zip(tables, before, strict=True):
-        if one is None:
-            del table["taobao"]
-        else:
-            table["taobao"] = one
+    """Both are there while a test runs, whether or not they are always."""
+    with pytest.MonkeyPatch.context() as patch:
+        for one, ours in ((channel, platform), (jd_channel, jd_platform)):
+            patch.setitem(channels.registry(), one.CHANNEL.id, one.CHANNEL)
+            patch.setitem(platforms.registry(), one.CHANNEL.id, ours.PLATFORM)
+        yield
 
 
-def brought(settings: Settings) -> list[Raw]:
-    found = kafka.read_all(str(settings.brokers), [topics.raw("taobao", settings.topic_prefix)])
-    return [read_raw("orders.raw.taobao", m.headers, m.value, m.timestamp) for m in found]
+def brought(settings: Settings, name: str = "taobao") -> list[Raw]:
+    found = kafka.read_all(str(settings.brokers), [topics.raw(name, settings.topic_prefix)])
+    return [read_raw(f"orders.raw.{name}", m.headers, m.value, m.timestamp) for m in found]
 
 
 class Slow:
@@ -143,3 +145,37 @@ async def test_every_message_becomes_its_order(fresh_topics: Callable[..., Setti
     assert all(isinstance(one, Order) for one in found)
     assert {one.order_id for one in found if isinstance(one, Order)} == {one.order_id for one in drafts}
     assert top.trouble.met["failed"] > 0
+
+
+@pytest.mark.stream
+async def test_what_jd_lists_comes_in(fresh_topics: Callable[..., Settings]) -> None:
+    """Nobody pushes: what changed since the last question is asked for, each change once more or less, through 5 % of failures."""
+    jos = Jos(trouble=Trouble(failing=0.05, seed=3))
+    start = time.time_ns() // 1_000_000
+
+    def change(number: int, status: str) -> None:
+        one = Draft(number, "jd", "main", PEOPLE.buyer(), [Line("SKU1", 1, 19_900)], 0)
+        jos.happened(jd.body(one, Event(start, status, 1, time.time_ns() // 1_000_000 - start), ARTICLES))
+
+    def states() -> dict[str, str]:
+        orders = [jd_channel.CHANNEL.parse(raw) for raw in brought(settings, "jd")]
+        newest = sorted((one.revision or 0, one.number, one.status) for one in orders if isinstance(one, Order))
+        return {number: status for _, number, status in newest}
+
+    async with served(jos.app) as url:
+        account = {**ACCOUNT, "token": "access", "url": url, "poll_seconds": 1}
+        settings = fresh_topics(partitions=2, platforms=json.dumps({"jd:main": account}))
+        stop = asyncio.Event()
+        running = asyncio.create_task(process.Fetch(settings, str(settings.brokers), Metrics()).run(stop))
+        polled = [topics.name("platforms.polled", settings.topic_prefix)]
+        await until(lambda: [*kafka.read_all(str(settings.brokers), polled)], 60)
+        for number in range(1, 21):
+            change(number, "paid")
+        await until(lambda: [*states().values()] == ["paid"] * 20, 60)
+        change(7, "cancelled")
+        await until(lambda: [*states().values()].count("cancelled") == 1, 60)
+        stop.set()
+        await running
+    raws = await asyncio.to_thread(brought, settings, "jd")
+    assert {raw.verified for raw in raws} == {"poll"}
+    assert len(raws) == len({raw.body for raw in raws}), "what has been seen does not come in again"
