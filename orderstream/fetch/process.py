@@ -93,8 +93,9 @@ class Fetch:
             auto_offset_reset="earliest",
             # whoever owns a partition of one of the three topics owns it of all of them
             partition_assignment_strategy=(RangePartitionAssignor,),
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=3_000,
+            # the broker's own least: so long do a dead process's orders wait for another
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=2_000,
             **access.client(settings),
         )
         # reads the bytes of what is parked, by their place

@@ -140,7 +140,8 @@ def install() -> None:
 
 if __name__ == "__main__":
     install()
-    from orderstream.fetch.process import run
+    from orderstream.fetch import process
     from orderstream.settings import Settings
 
-    run(Settings.load(metrics_port=0))
+    process.AGAIN_BASE = 0.5  # a test has no minutes
+    process.run(Settings.load(metrics_port=0))
