@@ -272,7 +272,8 @@ def _address(consignee: Mapping[str, Any]) -> Address | None:
         province=_text(consignee.get("province")),
         city=_text(consignee.get("city")),
         district=_text(consignee.get("county")),
-        detail=_text(consignee.get("fullAddress")) or _text(consignee.get("town")),
+        # not the town alone: half a district would look like one address
+        detail=_text(consignee.get("fullAddress")),
     )
     return None if found == Address() else found
 

@@ -317,7 +317,8 @@ def _keys(trade: Mapping[str, Any]) -> dict[str, str]:
 
 def _address(trade: Mapping[str, Any]) -> Address | None:
     place = {name: said(trade.get(f"receiver_{name}")) for name in ("name", "mobile", "phone", "country", "state", "city")}
-    street = [said(trade.get("receiver_town")), said(trade.get("receiver_address"))]
+    # not the town alone: half a district would look like one address
+    street = said(trade.get("receiver_address"))
     found = Address(
         name=place["name"],
         phone=place["mobile"] or place["phone"],
@@ -325,7 +326,7 @@ def _address(trade: Mapping[str, Any]) -> Address | None:
         province=place["state"],
         city=place["city"],
         district=said(trade.get("receiver_district")),
-        detail=said("".join(one for one in street if one)),
+        detail=None if street is None else (said(trade.get("receiver_town")) or "") + street,
         postcode=said(trade.get("receiver_zip")),
     )
     return None if found == Address() else found

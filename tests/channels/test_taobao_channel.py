@@ -97,6 +97,7 @@ def test_a_whole_trade() -> None:
         TRADE,
         {"tid": TID, "jdp_response": json.dumps(ANSWER), "modified": "2026-11-11 00:00:16"},
         {"jdp_response": json.dumps(TRADE)},
+        {**ANSWER, "error_response": None},
     ],
 )
 def test_a_row_that_holds_its_trade_needs_no_detail(body: Any) -> None:
@@ -293,6 +294,13 @@ def test_a_presale_waits_for_its_balance(step: str, status: str) -> None:
     """A deposit is not the price, whatever the trade's status says."""
     found = order(type="step", step_trade_status=step, step_paid_fee="50.00", send_time="2026-12-01 23:59:59")
     assert (found.presale, found.status, found.ship_by) == (True, status, 1_796_140_799_000)
+
+
+def test_a_town_alone_is_no_address() -> None:
+    """A street that is hidden leaves nothing to deliver to, and nothing that half a district would share."""
+    found = order(receiver_address="").ship_to
+    assert found is not None
+    assert (found.district, found.detail) == ("西湖区", None)
 
 
 def test_gift_orders_and_gift_lines() -> None:
