@@ -32,7 +32,7 @@ def fixture(name: str) -> dict[str, Any]:
     return found
 
 
-ANSWER, PAID, REFUND = fixture("trade"), fixture("paid"), fixture("refund")
+ANSWER, PAID, REFUND = fixture("paid.detail"), fixture("paid"), fixture("refund")
 TRADE: dict[str, Any] = ANSWER["trade_fullinfo_get_response"]["trade"]
 TID = "3100000000000000001"
 
@@ -95,7 +95,7 @@ def test_a_whole_trade() -> None:
         ANSWER,
         {"trade": TRADE},
         TRADE,
-        {"tid": TID, "jdp_response": json.dumps(ANSWER), "modified": "2026-11-11 00:00:16"},
+        fixture("row"),
         {"jdp_response": json.dumps(TRADE)},
         {**ANSWER, "error_response": None},
     ],

@@ -89,7 +89,7 @@ def last(records: list[Raw], turn: tuple[int, ...], order_id: str) -> tuple[str,
 @pytest.mark.parametrize("turn", list(permutations(range(4))))
 def test_taobao_whatever_is_fetched_first_the_last_state_counts(turn: tuple[int, ...]) -> None:
     """Made and paid within one second, told twice, then closed: one order, refunded, out of three revisions."""
-    answer = fixture("taobao-trade")["trade_fullinfo_get_response"]["trade"]
+    answer = fixture("taobao-paid.detail")["trade_fullinfo_get_response"]["trade"]
 
     def record(topic: str, status: str, second: int) -> Raw:
         trade = {**answer, "status": status, "modified": f"2026-11-11 00:00:{second}"}
@@ -130,7 +130,7 @@ def test_a_refund_ends_the_order_or_keeps_it_for_a_person(name: str) -> None:
     message = fixture(f"{name}-refund")
     if name == "taobao":
         content = json.loads(message["content"]) | {"refund_id": 99, "refund_fee": "370.00"}
-        rest, order = {**message, "content": json.dumps(content)}, fixture("taobao-trade")
+        rest, order = {**message, "content": json.dumps(content)}, fixture("taobao-paid.detail")
     else:
         rest, order = {**message, "id": 99, "applyRefundSum": 35_500}, fixture("jd-order")
     line, statuses = law.line(), []
