@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, RunFailed, UserError
+from orderstream.errors import BUG, CODES, INTERRUPTED, RunFailed, UserError
 
 if TYPE_CHECKING:
     from orderstream.rejected import Wanted
@@ -54,11 +54,15 @@ topics_app = typer.Typer(help="创建与查看主题 · Create and list the topi
 catalogue_app = typer.Typer(help="商品目录 · The catalogue of articles.", **_STYLE)
 rules_app = typer.Typer(help="规则包与值班开关 · Rule packs and the on-call's switches.", **_STYLE)
 rejected_app = typer.Typer(help="被拒收的记录：查看与重放 · What is no order: looked at and replayed.", **_STYLE)
+intake_app = typer.Typer(
+    help="接收与等待 · What comes in, and what waits for its detail.", context_settings=_STYLE["context_settings"]
+)
 app.add_typer(broker_app, name="broker")
 app.add_typer(topics_app, name="topics")
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(rules_app, name="rules")
 app.add_typer(rejected_app, name="rejected")
+app.add_typer(intake_app, name="intake")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
 Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]
@@ -190,48 +194,248 @@ def topics_list() -> None:
 # catalogue
 
 
+CatalogueFile = Annotated[
+    Path | None, typer.Option("--catalogue", metavar="FILE", help="商品目录文件，不给则读 Kafka · a catalogue file, else Kafka's")
+]
+Orders = Annotated[
+    list[Path] | None,
+    typer.Option("--orders", metavar="FILE", help="回放文件，可多个；不给则读 Kafka · replay files, else Kafka's"),
+]
+Lists = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--list", metavar="CHANNEL:SHOP=FILE", help="渠道的商品清单，可多个 · a channel's product list; several may be given"
+    ),
+]
+ImageFolder = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="主图目录 · folder of main images")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="写入文件而不是 Kafka · write a file, not to Kafka")]
+
+
 @catalogue_app.command("load")
 def catalogue_load(file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON 行文件 · a file of JSON lines")]) -> None:
     """校验每一行，全部正确才写入 catalog.skus · Checks every line; loads all of them or none."""
-    from orderstream import access, kafka, topics  # noqa: PLC0415
-    from orderstream.catalogue import CatalogueError, read_article  # noqa: PLC0415
+    from orderstream.catalogue import Catalogue, cli, store  # noqa: PLC0415
 
     settings = _settings()
-    topic = topics.name("catalog.skus", settings.topic_prefix)
-    records: dict[bytes, tuple[str, bytes, bytes]] = {}
+    lines = store.of_file(file)
+    store.grown(Catalogue(), lines)
+    typer.echo(f"已载入 {cli.load(settings, lines, _broker(settings))} 条商品 · articles loaded")
+
+
+@catalogue_app.command("import")
+def catalogue_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV 或 .xlsx · CSV or .xlsx")],
+    shop: Annotated[
+        str | None, typer.Option("--shop", metavar="CHANNEL:SHOP", help="是该店铺的商品清单 · it is this shop's product list")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="FIELD=HEADING", help="字段=列名，可多个 · what a column means")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(help="工作表，默认第一张 · the sheet, else the first")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="自何时生效，默认现在，首次导入可写 always · in force from; else now")
+    ] = None,
+    catalogue: CatalogueFile = None,
+    out: Out = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="只说会怎样 · only say what would be")] = False,
+) -> None:
+    """从表格导入商品，或一家店铺的编码对应；全部正确才写入 · Articles, or a shop's codes, from a table; all rows or none."""
+    from orderstream.catalogue import ALWAYS, cli, store  # noqa: PLC0415
+
+    settings = _settings()
+    given = dict(_pair(one) for one in column or ())
+    where = None if shop is None else cli.shop_of(shop)
+    source = _catalogue_source(settings, catalogue, out, dry_run=dry_run)
+    when = store.moment() if at is None else ALWAYS if at == "always" else _ms(at)
+    done = cli.read_table(settings, file, cli.known(settings, source), given, where, when, sheet)
+    for sentence in cli.said(done):
+        typer.echo(sentence)
+    if done.faults:
+        raise cli.refused(done)
+    if dry_run:
+        typer.echo("试运行，什么都没有写入 · a dry run: nothing was written")
+    elif done.articles:
+        typer.echo(f"已写入 {cli.keep(settings, done.articles, source, out)} 条 · lines written")
+
+
+@catalogue_app.command("suggest")
+def catalogue_suggest(
+    catalogue: CatalogueFile = None,
+    orders: Orders = None,
+    lists: Lists = None,
+    images: ImageFolder = None,
+    most: Annotated[int, typer.Option(min=1, help="每个编码最多几条 · how many a code")] = 3,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON · as JSON")] = False,
+) -> None:
+    """给没有对应的编码找可能的商品，不会自己生效 · Which article an unmapped code might be; changes nothing."""
+    if catalogue is not None and not orders and not lists:
+        raise typer.BadParameter("须给出 --orders 或 --list 之一 · --orders or --list is needed beside --catalogue")
+    from orderstream.catalogue import cli, store  # noqa: PLC0415
+    from orderstream.catalogue.images import Images  # noqa: PLC0415
+
+    settings = _settings()
+    brokers = None if catalogue is not None else _broker(settings)
+    known = cli.known(settings, cli.Source(catalogue, brokers))
+    sold = cli.orders(settings, orders or [], None if orders else brokers)
+    listed, unread = cli.lists_of(lists or [], known)
+    for sentence in unread:
+        typer.echo(sentence, err=True)
+    found = cli.suggestions(known, store.moment(), sold, listed, Images(images), most)
+    if as_json:
+        typer.echo(cli.as_json(found).decode())
+        return
+    if not any(found):
+        typer.echo(f"没有建议；未对应的编码 {len(found)} 个 · no suggestion; {len(found)} codes name no article")
+        return
+    columns = ["编码 code", "店铺 shop", "商品 article", "把握 confidence", "依据 grounds"]
+    _table("建议，不会自己生效 · suggestions: none is applied by itself", columns, cli.suggestion_rows(found))
+    one = next(several[0] for several in found if several)
+    typer.echo(f"采纳 · to accept one: orderstream catalogue accept {one.channel}:{one.shop} {one.code} {one.sku}")
+
+
+@catalogue_app.command("accept")
+def catalogue_accept(
+    shop: Annotated[
+        str, typer.Argument(metavar="CHANNEL:SHOP", help="渠道:店铺，店铺写 * 为全渠道 · `*`: every shop of the channel")
+    ],
+    code: Annotated[str, typer.Argument(metavar="CODE", help="渠道编码 · the channel's code")],
+    sku: Annotated[str, typer.Argument(metavar="SKU", help="我方货号 · our article")],
+    catalogue: CatalogueFile = None,
+    out: Out = None,
+    why: Why = None,
+    *,
+    move: Annotated[bool, typer.Option("--move", help="从现在的商品移走 · take it from the article that it names now")] = False,
+) -> None:
+    """把一个渠道编码对应到商品，自现在起 · Maps a channel's code to an article, from now on."""
+    from orderstream.catalogue import Code, cli  # noqa: PLC0415
+
+    settings = _settings()
+    channel, name = cli.shop_of(shop)
+    source = _catalogue_source(settings, catalogue, out)
+    wanted = Code(channel, code, None if name == "*" else name)
+    lines = cli.accept(settings, source, out, wanted, sku, move=move, why=why)
+    if not lines:
+        typer.echo(f"{code} 已经对应 {sku} · is mapped to it already")
+    for line in lines:
+        typer.echo(f"{line.sku}\t自 {line.at} 生效 · in force from {line.at}")
+
+
+@catalogue_app.command("report")
+def catalogue_report(
+    catalogue: CatalogueFile = None,
+    orders: Orders = None,
+    lists: Lists = None,
+    images: ImageFolder = None,
+    stale: Annotated[str, typer.Option(metavar="90d", help="多久没卖出算陈旧 · how long not sold is stale")] = "30d",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="写成 .xlsx 或 JSON · as .xlsx or JSON")] = None,
+) -> None:
+    """目录体检：冲突的编码、颜色、陈旧、套装、主图 · What in the catalogue will send the wrong parcel, and what is stale."""
+    from orderstream.catalogue import cli, store  # noqa: PLC0415
+    from orderstream.catalogue.images import Images  # noqa: PLC0415
+    from orderstream.catalogue.report import report  # noqa: PLC0415
+    from orderstream.rules.model import duration  # noqa: PLC0415
+    from orderstream.times import DAY  # noqa: PLC0415
+
     try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise BadFile(f"读不了 {file} · cannot read {file}: {error.strerror}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            at, article = read_article(line)
-        except CatalogueError as error:
-            raise BadFile(f"{file} 第 {number} 行有误 · {file} line {number}: {error}") from None
-        key = f"{article.sku}|{at}".encode()
-        if key in records:
-            raise BadFile(f"{file} 第 {number} 行重复 · {file} line {number}: {article.sku} is there twice for one time")
-        records[key] = (topic, key, line.strip())
-    address = _broker(settings)
-    topics.now(topics.check(address, settings))
-    loaded = kafka.send_all(address, records.values(), access.client(settings))
-    typer.echo(f"已载入 {loaded} 条商品 · articles loaded")
+        days = duration(stale) // DAY
+    except ValueError:
+        raise typer.BadParameter(f"{stale} 不是 90d 这样的时长 · {stale} is no length of time, as 90d") from None
+    if days < 1:
+        raise typer.BadParameter("至少一天 · a day at least")
+    settings = _settings()
+    brokers = None if catalogue is not None else _broker(settings)
+    known = cli.known(settings, cli.Source(catalogue, brokers))
+    sold = cli.orders(settings, orders or [], None if orders else brokers)
+    listed, unread = cli.lists_of(lists or [], known)
+    for sentence in unread:
+        typer.echo(sentence)
+    sections = report(known, store.moment(), sold, listed, Images(images), days)
+    if out is not None:
+        cli.write_report(sections, out)
+    for section in sections:
+        if section.not_available is not None:
+            typer.echo(f"{section.title}：没有可看的 · not available: {section.not_available}")
+        elif not section.rows:
+            typer.echo(f"{section.title}：没有 · none")
+        elif out is None:
+            _table(section.title, section.columns, [tuple(row) for row in section.rows])
+        else:
+            typer.echo(f"{section.title}：{len(section.rows)}")
+
+
+def _catalogue_source(settings: Settings, file: Path | None, out: Path | None, *, dry_run: bool = False) -> Any:
+    """Kafka, unless files are named: then what is written must have one too."""
+    from orderstream.catalogue.cli import Source  # noqa: PLC0415
+
+    if file is None and out is None:
+        return Source(None, _broker(settings))
+    if out is None and not dry_run:
+        raise typer.BadParameter("给了 --catalogue 就要用 --out 说明写到哪里 · with --catalogue, --out says where to write")
+    return Source(file, None)
+
+
+def _ms(text: str) -> int:
+    from orderstream import times  # noqa: PLC0415
+
+    try:
+        return times.parse(text)
+    except times.TimeError:
+        raise typer.BadParameter(f"{text} 不是带时区的 ISO 时间 · {text} is no ISO 8601 time with its offset") from None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise typer.BadParameter(f"{text} 不是 字段=列名 · {text} is no field=heading")
+    return name.strip(), value.strip()
 
 
 # processes
 
 
-@app.command()
+@intake_app.callback(invoke_without_command=True)
 def intake(
+    context: typer.Context,
     host: Annotated[str | None, typer.Option(help="监听地址 · address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="端口，0 为任选 · port; 0: a free one")] = None,
 ) -> None:
     """接收各渠道的推送，写入 Kafka 后才应答 · Receives the channels' webhooks; answers after Kafka has them."""
+    if context.invoked_subcommand is not None:
+        return
     from orderstream.intake.serve import run  # noqa: PLC0415
 
     run(_settings(intake_host=host, intake_port=port))
+
+
+@intake_app.command("pending")
+def intake_pending(
+    channel: Channel = None,
+    shop: Shop = None,
+    limit: Annotated[int, typer.Option(min=0, help="最多列出几条 · how many to list")] = 20,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON · as JSON")] = False,
+) -> None:
+    """等待详情的订单：自何时、试了几次、最后的原因 · Orders that wait for their detail: since when, attempts, last error."""
+    from orderstream.fetch import show  # noqa: PLC0415
+
+    settings = _settings()
+    found = show.pending(settings, _broker(settings), channel, shop)
+    if as_json:
+        typer.echo(show.as_json(found, limit))
+        return
+    _table(show.title(found), show.COLUMNS, show.rows(found, limit))
+
+
+@app.command()
+def fetch(
+    metrics_port: Annotated[int | None, typer.Option(help="指标端口，0 为任选 · metrics port; 0: a free one")] = None,
+) -> None:
+    """向平台取订单详情，并与平台对账 · Fetches orders' details from the platforms, and reconciles with them."""
+    from orderstream.fetch.process import run  # noqa: PLC0415
+
+    run(_settings(metrics_port=metrics_port))
 
 
 @app.command()

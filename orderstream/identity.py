@@ -1,8 +1,13 @@
-"""Identity: what makes two orders share an entity, as keyed hashes.
+"""Identity: what makes two orders share an entity, as keyed hashes, each with where it is valid and how sure it is.
 
 Law: a key never holds what it stands for (HMAC-SHA256 with a secret of the installation, cut to 128 bits), and what is not
 enough to tell one from another (a masked value, "北京" as an address) is no key at all.
 Reason: keys travel through topics, changelogs and logs; personal data stays in the order.
+
+The ladder. The same person or place looks different on every channel. For each kind of entity an order is known by the first
+rung that it has of each reach: in the shop or on the channel by what the platform itself gives to tell them apart (`LADDER`),
+everywhere by plain values and then by normalised text. Orders meet where they share any key. So two channels meet only by what
+both show plainly; and a rule that asks for more confidence than a key has does not see that key.
 """
 
 from __future__ import annotations
@@ -11,22 +16,81 @@ import hmac
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Literal, NamedTuple
 
-from orderstream import places
-from orderstream.orders import CHANNELS, Address
+from orderstream import addresses, phones, places
+from orderstream.addresses import hidden, masked
+from orderstream.orders import CHANNELS, Address, Order
 
-KINDS: tuple[str, ...] = ("user", "device", "phone", "ip", "segment", "payment", "address", "receiver", "sku", "pair")
-"""Entity kinds. receiver: who receives where (for merging parcels); pair: a currency pair, "USD/CNY"."""
+KINDS: tuple[str, ...] = (
+    "user", "person", "device", "phone", "ip", "segment", "payment", "address", "receiver", "sku", "pair",
+)  # fmt: skip
+"""Entity kinds. user: an account; person: who it is, on whatever channel; receiver: who receives where (for merging parcels);
+pair: a currency pair, "USD/CNY"."""
 
 OPEN_KINDS: frozenset[str] = frozenset({"sku", "pair"})
 """Kinds whose keys are no personal data and stay readable."""
 
-_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
-_NUMERAL = re.compile("[零〇一二两三四五六七八九十百]+")
-_KEEP = re.compile(r"[^\w]+|_+")
-_MASKED = re.compile(r"[*＊]{2,}|\*")
+Confidence = Literal["weak", "likely", "sure"]
+"""How sure it is that two with one key are one. sure: the platform says so, or the value is the thing itself (a whole number, an
+account). likely: few exceptions (a name at an address, an address by its text). weak: nobody has promised it."""
+
+RANK: dict[str, int] = {"weak": 0, "likely": 1, "sure": 2}
+WEAK, LIKELY, SURE = RANK.values()
+
+Reach = Literal["shop", "channel", "everywhere"]
+"""Where a key is valid: equal values mean one thing only among the orders of that shop, of that channel, or all."""
+
+
+class Rung(NamedTuple):
+    """What a platform's key is a key of, where, and how surely."""
+
+    kind: str
+    reach: Reach
+    confidence: int
+
+
+LADDER: dict[str, dict[str, tuple[Rung, ...]]] = {
+    "taobao": {
+        "buyer_open_uid": (Rung("user", "channel", SURE),),
+        "oaid": (Rung("address", "shop", SURE),),
+        "buyer_ip": (Rung("ip", "channel", WEAK),),
+    },
+    "jd": {
+        "open_id_buyer": (Rung("user", "channel", SURE),),
+        "oaid": (Rung("address", "shop", SURE),),
+        "desen_mobile": (Rung("phone", "channel", WEAK), Rung("person", "channel", WEAK)),
+    },
+    "douyin": {
+        "doudian_open_id": (Rung("user", "channel", SURE),),
+        "open_id": (Rung("user", "channel", SURE),),
+        "open_address_id": (Rung("address", "shop", SURE),),
+    },
+    "wechat": {
+        "openid": (Rung("user", "channel", SURE),),
+        "unionid": (Rung("person", "everywhere", SURE),),
+        "hash_code": (Rung("address", "shop", SURE),),
+    },
+    "youzan": {
+        "yz_open_id": (Rung("user", "channel", SURE),),
+        "outer_user_id": (Rung("user", "channel", SURE),),
+        "buyer_phone": (Rung("phone", "shop", WEAK), Rung("person", "shop", WEAK)),
+        "receiver_tel": (Rung("person", "shop", WEAK),),
+        "delivery_address": (Rung("address", "shop", WEAK),),
+    },
+    "shopify": {"customer_id": (Rung("user", "channel", SURE),)},
+}
+"""Channel -> what `Order.keys` may hold there, the platform's best key of a kind first. The weak ones are ciphertexts and digests
+that have been seen to repeat, which no document promises."""
+
+
+class Key(NamedTuple):
+    """An entity's key, and how surely two with it are one."""
+
+    name: str
+    confidence: int
 
 
 class Keys:
@@ -56,41 +120,39 @@ class Keys:
         return [self.key(kind, normal)] if normal else []
 
 
-def masked(value: str) -> bool:
-    """Whether a platform has hidden a value (张**, 1********20): then it is equal for many people."""
-    return _MASKED.search(value) is not None
-
-
 @lru_cache(maxsize=8192)
 def ip(text: str) -> str | None:
-    """The canonical form of an IPv4 or IPv6 address (an IPv4 inside an IPv6 is the IPv4), or None."""
+    """The canonical form of an IPv4 or IPv6 address, or None. One that says nothing of who it was (a proxy's own, 127.0.0.1) is none.
+
+    An IPv4 inside an IPv6 (mapped, 6to4) is the IPv4: it is one connection, told by two machines.
+    """
+    said = text.strip()
+    if _IPV4.fullmatch(said):
+        return None if said.startswith(_NOWHERE) else said
     try:
-        address = ipaddress.ip_address(text.strip())
+        told = ipaddress.ip_address(said.partition("%")[0])
     except ValueError:
         return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+    if isinstance(told, ipaddress.IPv6Address):
+        told = told.ipv4_mapped or told.sixtofour or told
+    return None if told.is_unspecified or told.is_loopback or told.is_link_local or str(told).startswith(_NOWHERE) else str(told)
 
 
 @lru_cache(maxsize=8192)
 def segment(text: str) -> str | None:
-    """The /24 (IPv4) or /64 (IPv6) network of an address or network, or None."""
-    address = ip(text.split("/", maxsplit=1)[0])
-    if address is None:
+    """The /24 (IPv4) or /64 (IPv6: what one household or office is given) network of an address or network, or None."""
+    told = ip(text.partition("/")[0])
+    if told is None:
         return None
-    return str(ipaddress.ip_network(f"{address}/{64 if ':' in address else 24}", strict=False))
+    if ":" not in told:
+        return f"{told.rpartition('.')[0]}.0/24"
+    return str(ipaddress.ip_network(f"{told}/64", strict=False))
 
 
-def phone(text: str) -> str | None:
-    """Digits of a number, China's country code taken off; None for a masked or too short one."""
-    if masked(text):
-        return None
-    digits = re.sub(r"\D", "", unicodedata.normalize("NFKC", text))
-    if digits.startswith("0086"):
-        digits = digits[4:]
-    elif digits.startswith("86") and len(digits) == 13:
-        digits = digits[2:]
-    return digits if len(digits) >= 7 else None
+def phone(text: str, country: str | None = None) -> str | None:
+    """A number in an order whose address names a country: E.164, China's without its code; None for what is nobody's own number."""
+    told = phones.number(text, phones.region(country))
+    return None if told is None else phones.home(told)
 
 
 def plain(text: str) -> str:
@@ -98,51 +160,25 @@ def plain(text: str) -> str:
     return _KEEP.sub("", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _number(match: re.Match[str]) -> str:
-    run = match.group()
-    if not any(c in "十百" for c in run):
-        return "".join(str(_DIGITS[c]) for c in run)
-    total = current = 0
-    for c in run:
-        if c == "百":
-            total += (current or 1) * 100
-            current = 0
-        elif c == "十":
-            total += (current or 1) * 10
-            current = 0
-        else:
-            current = _DIGITS[c]
-    return str(total + current)
-
-
-@lru_cache(maxsize=65536)
-def address_text(text: str) -> str | None:
-    """One spelling of an address: `<division code>|<rest>`; None for a fragment that is no place to deliver to.
-
-    浙江省杭州市西湖区文三路1号, 浙江 杭州 西湖区 文三路一号 and 杭州市西湖区文三路１号 are one.
-    """
-    if masked(text):
+def name(text: str | None) -> str | None:
+    """Who receives, for comparing; None for a masked, encrypted or empty name, and for one that is only a title."""
+    if text is None or hidden(text):
         return None
-    code, rest = places.locate(plain(text))
-    rest = _NUMERAL.sub(_number, rest)
-    # a delivery needs a street with its number, or at least a name that is not just an area's
-    if len(rest) < 2 or (not any(c.isdigit() for c in rest) and len(rest) < 6):
-        return None
-    return f"{code or ''}|{rest}"
+    said = plain(text)
+    short = _TITLE.sub("", said)
+    return short if len(short) > 1 else None
 
 
-_NORMAL: dict[str, Callable[[str], str | None]] = {"phone": phone, "ip": ip, "segment": segment, "address": address_text}
+address = addresses.spelling
+address_text = addresses.text
 
 
-def address(value: Address | None) -> str | None:
-    """The one spelling of a delivery address, its country in front where that is not China; None for a fragment."""
-    if value is None or value.detail is None:
-        return None
-    parts = [value.province, value.city, value.district, value.detail]
-    whole = address_text(" ".join(p for p in parts if p))
-    if whole is None or value.country in (None, "CN", "中国"):
-        return whole
-    return f"{plain(value.country)}|{plain(value.postcode or '')}|{whole}"
+def own(order: Order) -> str | None:
+    """The buyer's number (as `phone` tells it), the receiver's where the buyer has none that is theirs."""
+    to = order.ship_to
+    country = to.country if to is not None else None
+    told = phone(order.buyer.phone, country) if order.buyer.phone else None
+    return told if told is not None or to is None or not to.phone else phone(to.phone, country)
 
 
 def place(value: Address | None) -> tuple[float, float] | None:
@@ -151,8 +187,92 @@ def place(value: Address | None) -> tuple[float, float] | None:
         return None
     if value.lat is not None and value.lon is not None:
         return (value.lat, value.lon)
-    if value.country not in (None, "CN", "中国"):
-        return None
-    parts = [value.province, value.city, value.district, value.detail]
-    code, _ = places.locate(plain(" ".join(p for p in parts if p)))
+    code = addresses.division(value)
     return places.centre(code) if code else None
+
+
+def known(order: Order, keys: Keys, kinds: frozenset[str], least: Mapping[str, int], *, merging: bool) -> dict[str, list[Key]]:
+    """What an order is known by: kind -> its keys, of these kinds, each at least as sure as `least` says of its kind.
+
+    merging: whether parcels to one receiver are looked for.
+    """
+    found: dict[str, list[Key]] = {}
+    buyer, to = order.buyer, order.ship_to
+
+    def put(kind: str, value: str | None) -> None:
+        if value is not None and kind in kinds:
+            found.setdefault(kind, []).append(Key(keys.key(kind, value), SURE))
+
+    account = buyer.id if buyer.id is not None and not masked(buyer.id) else None
+    if account is not None and "user" in kinds:
+        found["user"] = [Key(keys.user(order.channel, account), SURE)]
+    put("device", buyer.device)
+    if buyer.phone and "phone" in kinds:
+        put("phone", phone(buyer.phone, to.country if to is not None else None))
+    if buyer.ip is not None:
+        put("ip", ip(buyer.ip))
+        put("segment", segment(buyer.ip))
+    put("payment", order.payment.id if order.payment.id is not None and not masked(order.payment.id) else None)
+    told = _platform(order, keys, kinds | {"address"} if merging else kinds, least, found) if order.keys else None
+    where = address(to) if merging or not kinds.isdisjoint(("address", "person")) else None
+    if where is not None and "address" in kinds and least["address"] <= LIKELY:
+        found.setdefault("address", []).append(Key(keys.key("address", where), LIKELY))
+    if "person" in kinds:
+        _person(order, keys, where, least["person"], found)
+    if merging and to is not None:
+        who = (phone(to.phone, to.country) if to.phone else None) or name(to.name) if where is not None else None
+        if who is not None:
+            found["receiver"] = [Key(keys.key("receiver", f"{who}\0{where}"), LIKELY)]
+        if told is not None and account is not None:
+            found.setdefault("receiver", []).append(Key(keys.key("receiver", f"{order.channel}\0{account}\0{told}"), SURE))
+    return found
+
+
+def _platform(
+    order: Order, keys: Keys, kinds: frozenset[str], least: Mapping[str, int], found: dict[str, list[Key]]
+) -> str | None:
+    """Puts the keys that the platform gives: of a kind and a reach the best. The address's by itself, None where there is none."""
+    taken = {(kind, "channel") for kind in found if kind == "user"}
+    where: str | None = None
+    for name_, rungs in LADDER.get(order.channel, {}).items():
+        value = order.keys.get(name_)
+        if not value or masked(value):
+            continue
+        for kind, reach, confidence in rungs:
+            if kind not in kinds or (kind, reach) in taken or confidence < least.get(kind, LIKELY):
+                continue
+            taken.add((kind, reach))
+            if kind == "user":
+                found.setdefault(kind, []).append(Key(keys.user(order.channel, value), confidence))
+                continue
+            scope = {"shop": f"{order.channel}\0{order.shop}\0", "channel": f"{order.channel}\0", "everywhere": ""}[reach]
+            whole = f"{scope}{name_}\0{value}"
+            if kind == "address":
+                where = whole
+            if kind != "address" or kind in least:
+                found.setdefault(kind, []).append(Key(keys.key(kind, whole), confidence))
+    return where
+
+
+def _person(order: Order, keys: Keys, where: str | None, least: int, found: dict[str, list[Key]]) -> None:
+    """Who it is by what all channels may show: the number, and the name at the address; either order may lack one of them."""
+    number = own(order)
+    if number is not None:
+        found.setdefault("person", []).append(Key(keys.key("person", number), SURE))
+    called = name(order.ship_to.name) if where is not None and least <= LIKELY and order.ship_to is not None else None
+    if called is not None:
+        found.setdefault("person", []).append(Key(keys.key("person", f"{called}\0{where}"), LIKELY))
+
+
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
+_NOWHERE = ("0.", "127.", "169.254.")
+_KEEP = re.compile(r"[^\w]+|_+")
+_TITLE = re.compile("(?:先生|女士|小姐|太太|老师|师傅|同学|同志|收)$")
+
+_NORMAL: dict[str, Callable[[str], str | None]] = {
+    "phone": phone,
+    "person": phone,
+    "ip": ip,
+    "segment": segment,
+    "address": address_text,
+}

@@ -41,7 +41,7 @@ BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Records. One at low load, hundreds on a backlog: the width of the batch is how the line answers to load."""
 
 
-UNADDRESSED = ("stock", "updates", "outcomes", "forgotten")
+UNADDRESSED = ("stock", "updates", "outcomes", "forgotten", "pending")
 """What stands for the channel where a reference record, an outcome or an erasure is rejected: the end of its topic's name."""
 
 BODY_BUCKETS = (1_000, 10_000, 100_000, 1_000_000)
@@ -177,6 +177,46 @@ class Metrics:
         # Rules set to tag-only by `rules disable`.
         self.disabled_rules: Gauge = Gauge("orderstream_disabled_rules", "停用的规则数 / rules disabled", registry=r)
 
+        # -- details and polling: the fetch process --------------------------------------------------------------------
+        # Records that wait for their detail, of partitions that this process owns: in a shop's lane, under way, or parked.
+        self.fetch_pending: Gauge = Gauge(
+            "orderstream_fetch_pending", "等待详情的记录 / records waiting for their detail", ["channel", "shop"], registry=r
+        )
+        # Since its receipt; 0 where none waits.
+        self.fetch_oldest: Gauge = Gauge(
+            "orderstream_fetch_oldest_age_seconds", "其中最久的 / age of the oldest of them", ["channel", "shop"], registry=r
+        )
+        # outcome: fetched, failed, unauthorised, gone. A failure is a call with its quick retries; what rests is not called.
+        self.fetches: Counter = Counter(
+            "orderstream_fetches_total",
+            "取详情的结果 / details asked for, by outcome",
+            ["channel", "shop", "outcome"],
+            registry=r,
+        )
+        # 0 closed: calls pass · 1: the next one tries · 2 open: none does.
+        self.breaker: Gauge = Gauge(
+            "orderstream_platform_breaker", "平台断路器 / breaker of a platform", ["channel", "shop"], registry=r
+        )
+        # outcome: ok, failed. Questions for what has changed.
+        self.polls: Counter = Counter(
+            "orderstream_polls_total", "对账次数 / polls by outcome", ["channel", "shop", "outcome"], registry=r
+        )
+        # How far reconciliation is behind: age of the last change that has certainly come in.
+        self.poll_age: Gauge = Gauge(
+            "orderstream_poll_age_seconds", "对账落后 / age of the last poll's end", ["channel", "shop"], registry=r
+        )
+        # What a poll brought in: on a channel with webhooks, what these had missed.
+        self.polled_in: Counter = Counter(
+            "orderstream_polled_in_total", "对账补进的订单 / orders that a poll brought in", ["channel", "shop"], registry=r
+        )
+        # outcome: kept, failed (a pull or a confirmation), strange (of a shop without an account). Messages of a platform's queue.
+        self.pulled: Counter = Counter(
+            "orderstream_pulled_total",
+            "从平台消息队列取到的 / messages pulled from a queue",
+            ["channel", "shop", "outcome"],
+            registry=r,
+        )
+
         # -- the example consumers -------------------------------------------------------------------------------------
         # consumer: erp, wms. effect: released, recalled, intercept, cancelled, lock, unlock, stock, repeat, old, forgotten.
         self.applied: Counter = Counter(
@@ -224,8 +264,12 @@ class Metrics:
         if hop == "route":
             shown += [(gauge, (str(partition),)) for gauge in (self.pending_dossiers, self.oldest_dossier)]
         for gauge, labels in shown:
-            with contextlib.suppress(KeyError):  # never set: some versions of the client raise
-                gauge.remove(*labels)
+            self.gone(gauge, *labels)
+
+    def gone(self, gauge: Gauge, *labels: str) -> None:
+        """Shows no more what another process shows now."""
+        with contextlib.suppress(KeyError):  # never set: some versions of the client raise
+            gauge.remove(*labels)
 
     def names(self) -> set[str]:
         """Every sample name that a scrape can contain; tests hold alerts and dashboards against it."""

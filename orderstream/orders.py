@@ -111,12 +111,17 @@ class Conversion(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A fulfilment unit: pieces of our SKUs that leave together. kind: own, presale, bonded or gift (with its main)."""
+    """A fulfilment unit: pieces of our SKUs that leave together. kind: own, presale, bonded or gift (with its main).
+
+    ships_at: ms UTC, of a pre-sale whose day is known. amount: its share of the order's total, minor units.
+    """
 
     kind: Literal["own", "presale", "bonded", "gift"]
     skus: dict[str, int]
     place: str | None = None
     with_lines: tuple[str, ...] = ()
+    ships_at: int | None = None
+    amount: int = 0
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -141,6 +146,11 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     buyer: Buyer = Buyer()
     payment: Payment = Payment()
     ship_to: Address | None = None
+    keys: dict[str, str] = {}
+    """What the platform itself gives to tell people and places apart by, under its own names: `{"oaid": "…"}`.
+
+    `identity.LADDER` says of each what it is a key of, where it is valid, and how sure. The buyer's own number is `buyer.id`.
+    """
     customs: Customs | None = None
     conversion: Conversion | None = None
     ship_by: int | None = None

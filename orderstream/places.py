@@ -98,6 +98,16 @@ def _unique() -> dict[str, Division]:
     return {name: found[0] for name, found in seen.items() if len(found) == 1 and len(name) >= 3}
 
 
+@lru_cache(maxsize=1)
+def _cities() -> Heads:
+    """Cities by their short names (杭州), which say enough before the name of a district of theirs."""
+    heads: Heads = {}
+    for division in divisions().values():
+        if division.level == 2:
+            _put(heads, division)
+    return heads
+
+
 def _longest(text: str, heads: Heads) -> tuple[Division, str] | None:
     """The division whose name the text begins with; the longest name first."""
     best: tuple[Division, str] | None = None
@@ -131,7 +141,10 @@ def locate(text: str) -> tuple[str | None, str]:
                 hit = (division, text[:size])
                 break
     if hit is None:
-        return None, text
+        city = _longest(text, _cities())
+        if city is None or _longest(text[len(city[1]) :], city[0].heads) is None:
+            return None, text
+        hit = city
     here, name = hit
     rest = text[len(name) :]
     path = [here]
@@ -153,7 +166,7 @@ def locate(text: str) -> tuple[str | None, str]:
 
 def _whole(division: Division, name: str, rest: str) -> bool:
     """A short name counts as a repetition only before another division: 北京路 is a road, not Beijing again."""
-    return name == division.name or any(rest[len(name) :].startswith(n) for c in division.children for n in c.names)
+    return name == division.name or _descend(rest[len(name) :], division) is not None
 
 
 def centre(code: str) -> tuple[float, float] | None:

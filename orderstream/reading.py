@@ -17,7 +17,7 @@ from orderstream.catalogue import Catalogue, Resolved, resolve
 from orderstream.facts import Deal, Dossier, Fact, Finding
 from orderstream.identity import Keys
 from orderstream.orders import WITHDRAWN, Line, Order
-from orderstream.rules.pack import Pack, Values
+from orderstream.rules.pack import Judge, Pack, Values
 
 
 class Revision(msgspec.Struct, array_like=True):
@@ -65,6 +65,10 @@ class Reading:
         self._barred_rules: tuple[set[str], set[str]] | None = None
         self.resolved: Resolved = resolve(order, catalogue, received)
         self._keys = keys
+        self.user: str | None = None
+        """The account's key, the platform's best."""
+        self.unsure: dict[str, int] = {}
+        """Keys that are less than sure, and how sure they are (`identity.RANK`)."""
         self.entities = self._entities()
         self.deals, self.deals_unknown = self._deals()
         self._values: Values | None = None
@@ -78,33 +82,23 @@ class Reading:
 
     def _entities(self) -> dict[str, list[str]]:
         """Entity kind -> keys, of the kinds that the pack asks."""
-        order, keys, kinds = self.order, self._keys, self.pack.kinds
-        buyer = order.buyer
-        address = identity.address(order.ship_to) if kinds & {"address"} or self.pack.merge_within else None
+        pack = self.pack
+        known = identity.known(self.order, self._keys, pack.kinds | {"user"}, pack.least, merging=pack.merge_within > 0)
         found: dict[str, list[str]] = {}
-
-        def put(kind: str, value: str | None) -> None:
-            if value is not None and kind in kinds:
-                found[kind] = [keys.key(kind, value)]
-
-        if buyer.id is not None and "user" in kinds:
-            found["user"] = [keys.user(order.channel, buyer.id)]
-        put("device", buyer.device)
-        put("phone", identity.phone(buyer.phone) if buyer.phone else None)
-        if buyer.ip is not None:
-            put("ip", identity.ip(buyer.ip))
-            put("segment", identity.segment(buyer.ip))
-        put("payment", order.payment.id)
-        put("address", address)
-        if "sku" in kinds:
+        for kind, several in known.items():
+            if kind == "user":
+                self.user = several[0].name
+                if kind not in pack.kinds:
+                    continue
+            found[kind] = [key.name for key in several]
+            for key in several:
+                if key.confidence < identity.SURE:
+                    self.unsure[key.name] = key.confidence
+        if "sku" in pack.kinds:
             skus = {*self.resolved.pieces, *(line.sku for line in self.resolved.lines if line.sku is not None and not line.gift)}
             found["sku"] = [f"sku:{sku}" for sku in sorted(skus)]
-        if "pair" in kinds and self._implied():
+        if "pair" in pack.kinds and self._implied():
             found["pair"] = sorted({f"pair:{pair}" for pair, _ in self._implied()})
-        if self.pack.merge_within and address is not None and order.ship_to is not None:
-            who = identity.phone(order.ship_to.phone or "") or identity.plain(order.ship_to.name or "")
-            if who:
-                found["receiver"] = [keys.key("receiver", f"{who}\0{address}")]
         return found
 
     @property
@@ -191,10 +185,9 @@ class Reading:
             "deals_unknown": self.deals_unknown,
             "tags": self.tags,
         }
-        number = order.buyer.phone or (order.ship_to.phone if order.ship_to else None)
-        phone = identity.phone(number) if number else None
-        if phone is not None:
-            out["phone"] = phone
+        number = identity.own(order)
+        if number is not None:
+            out["phone"] = number
         if order.buyer.registered_at is not None:
             out["account_age_ms"] = self.at - order.buyer.registered_at
         return out
@@ -245,7 +238,7 @@ class Reading:
             measure = judge.rule.measure
             assert measure is not None
             foreign = measure.currency is not None and measure.currency != self.order.currency
-            if foreign or (measure.distinct is not None and self.order.buyer.id is None):
+            if foreign or (measure.distinct is not None and self.user is None):
                 missing.add(judge.id)
                 out.add(judge.id)
         return out, missing
@@ -281,7 +274,6 @@ class Reading:
     def _facts(self) -> dict[str, Fact]:
         order = self.order
         out, _ = self.barred()
-        user = self._keys.user(order.channel, order.buyer.id) if order.buyer.id is not None else None
         skus = tuple(sorted({line.sku for line in self.resolved.lines if line.sku is not None and not line.gift}))
         total = order.total if order.currency == self.pack.policy.currency else None
         place = identity.place(order.ship_to) if "user" in self.entities else None
@@ -290,6 +282,7 @@ class Reading:
             barred = tuple(sorted(j.id for j in self.pack.by_kind.get(kind, ()) if j.id in out))
             for key in entity_keys:
                 name = key.partition(":")[2]
+                blind = self.pack.stricter(kind, self.unsure.get(key, identity.SURE))
                 facts[key] = Fact(
                     order.order_id,
                     0,
@@ -297,12 +290,12 @@ class Reading:
                     0,
                     self.pack.version,
                     enters=not self.late,
-                    user=user,
+                    user=self.user,
                     total=total,
-                    skus=skus if kind in ("user", "device", "ip", "segment", "payment", "address", "phone") else (),
+                    skus=skus if kind in _SHARING else (),
                     quantity=self.resolved.pieces.get(name, 0) if kind == "sku" else 0,
                     place=place if kind == "user" else None,
-                    out=barred,
+                    out=tuple(sorted({*barred, *blind})) if blind else barred,
                     deals=tuple(d for sku, d in self.deals if sku == name) if kind == "sku" else (),
                     conversions=tuple(rate for pair, rate in self._implied() if pair == name) if kind == "pair" else (),
                 )
@@ -324,6 +317,7 @@ class Reading:
         _, barred = self.barred()
         asked = {key.partition(":")[0] for key in expects}
         absent = {j.id for j in pack.asking if asked.isdisjoint(j.kinds)}
+        absent |= {j.id for j in pack.strict if not any(self._seen(j, key) for key in expects)}
         if not self._converted:
             absent -= {j.id for j in pack.by_kind.get("pair", ())}
         if self.resolved.unmapped:
@@ -352,6 +346,10 @@ class Reading:
             now,
         )
 
+    def _seen(self, judge: Judge, key: str) -> bool:
+        """Whether a rule asks an entity: it is of its kinds, and known as surely as the rule needs."""
+        return key.partition(":")[0] in judge.kinds and self.unsure.get(key, identity.SURE) >= judge.least
+
     def _document(self) -> tuple[tuple[str, ...], bytes]:
         """The order as it leaves, mapped and filled (JSON), and which fields were filled."""
         order, fill = self.order, self.pack.policy.fill
@@ -364,6 +362,10 @@ class Reading:
             changes["ship_to"] = msgspec.structs.replace(order.ship_to, postcode=fill["postcode"])
             filled.append("postcode")
         return tuple(filled), msgspec.json.encode(msgspec.structs.replace(order, **changes))
+
+
+_SHARING = frozenset({"user", "person", "device", "ip", "segment", "payment", "address", "phone"})
+"""Kinds of entities in which orders may share an article."""
 
 
 def _units(amount: int, currency: str) -> float:

@@ -121,6 +121,15 @@ class Settings(BaseSettings):
     secrets_file: Path | None = Field(
         None, description=_meaning("同格式的密钥文件，改动即生效", "a file of the same format; a change takes effect at once")
     )
+    platforms: SecretStr | None = Field(
+        None,
+        description=_meaning(
+            '平台账户 JSON：{"douyin:main": {"app_key": …}}', 'platforms\' accounts: {"douyin:main": {"app_key": …}}'
+        ),
+    )
+    platforms_file: Path | None = Field(
+        None, description=_meaning("同格式的平台账户文件，改动即生效", "a file of the same format; a change takes effect at once")
+    )
     database: SecretStr | None = Field(
         None, description=_meaning("PostgreSQL 地址（示例 ERP）", "PostgreSQL's URL (the example ERP)")
     )
@@ -130,7 +139,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "brokers", "kafka_ca", "kafka_cert", "kafka_cert_key", "kafka_user", "kafka_password", "kafka_password_file",
-        "key", "key_file", "secrets_file", "cache_dir", "database",
+        "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database",
         mode="before",
     )  # fmt: skip
     @classmethod

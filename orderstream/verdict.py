@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from orderstream.facts import Answer, Dossier, Finding
+from orderstream.identity import OPEN_KINDS
 from orderstream.orders import WITHDRAWN
 from orderstream.rules.model import RANK, Level
 from orderstream.rules.pack import Judge, Pack
@@ -130,21 +131,21 @@ def _finding(
 ) -> tuple[Finding | None, bool]:
     """The finding of a rule that an order shows, and whether it came in time to act on.
 
-    Of several entities that fired, one found in time goes first, then the one that the rule names first.
+    Of several entities that fired, one found in time goes first, then the kind that the rule names first, then what was found first.
     """
     own = dossier.findings.get(one.id)
     if own is not None:
         return own, shipped_at is None or own.found <= shipped_at
     if found is None:
         return None, True
-    ranked: list[tuple[bool, int, str, Finding]] = []
+    ranked: list[tuple[bool, int, str, int, str, Finding]] = []
     for entity, finding in found:
         late = finding.found - finding.since > horizon or (shipped_at is not None and finding.found > shipped_at)
         kind, _, name = entity.partition(":")
         place = one.kinds.index(kind) if kind in one.kinds else len(one.kinds)
-        # only open kinds have several entities an order: their names are no hashes and sort alike everywhere
-        ranked.append((late, place, name, finding))
-    late, _, _, finding = min(ranked, key=lambda f: f[:3])
+        # the name of a hashed kind sorts otherwise in another installation: there what was found decides
+        ranked.append((late, place, name if kind in OPEN_KINDS else "", finding.found, str(finding.evidence), finding))
+    late, *_, finding = min(ranked, key=lambda f: f[:5])
     return finding, not late
 
 

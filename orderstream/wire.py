@@ -83,6 +83,12 @@ def raw_headers(raw: Raw) -> list[tuple[str, bytes]]:
     return out
 
 
+def pending_headers(raw: Raw, attempts: int = 0, error: str = "") -> list[tuple[str, bytes]]:
+    """The envelope of a record that waits for its detail: the same, its channel, and what was tried. error: a code."""
+    tried = [("attempts", str(attempts).encode()), ("error", error.encode())] if attempts or error else []
+    return [*raw_headers(raw), ("channel", raw.channel.encode()), *tried]
+
+
 class EnvelopeError(ValueError):
     """A record on a raw topic that nobody of ours wrote: its envelope is not whole."""
 
@@ -92,7 +98,15 @@ def read_raw(topic: str, headers: Sequence[tuple[str, bytes]], value: bytes | No
 
     A record without received_at has the broker's time: an adapter that forgets it loses no order.
     """
-    channel = topic.rsplit(".", 1)[1]
+    return _read(topic.rsplit(".", 1)[1], headers, value, timestamp_ms)
+
+
+def read_pending(headers: Sequence[tuple[str, bytes]], value: bytes | None, timestamp_ms: int) -> Raw:
+    """The same for a record of orders.pending or orders.parked, whose channel is a header. Raises EnvelopeError."""
+    return _read(dict(headers).get("channel", b"").decode(errors="replace"), headers, value, timestamp_ms)
+
+
+def _read(channel: str, headers: Sequence[tuple[str, bytes]], value: bytes | None, timestamp_ms: int) -> Raw:
     given = {k: v for k, v in headers if not k.startswith("h.")}
     try:
         shop = given["shop"].decode()

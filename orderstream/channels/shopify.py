@@ -33,6 +33,9 @@ import msgspec
 
 from orderstream.channels import Proved, Push, Refused, Reply, reading
 from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, absent
+from orderstream.channels.reading import part as _part
+from orderstream.channels.reading import parts as _parts
+from orderstream.channels.reading import said as _said
 from orderstream.orders import (
     WITHDRAWN,
     Address,
@@ -180,28 +183,6 @@ def _unwrapped(body: Any) -> dict[str, Any]:
 
 def _is_refund(fields: Collection[str]) -> bool:
     return "line_items" not in fields and "order_id" in fields and ("transactions" in fields or "refund_line_items" in fields)
-
-
-# Tolerant reading of what only helps: another type than expected is as good as absent
-
-
-def _part(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _parts(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _said(*values: Any) -> str | None:
-    """The first of these that says something, as text."""
-    for value in values:
-        said = reading.text(value) if isinstance(value, str) else None
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**20:
-            said = str(value)
-        if said is not None:
-            return said
-    return None
 
 
 def _about_amount(value: Any, currency: str) -> int | None:

@@ -15,23 +15,21 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Protocol
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import SecretStr
 from starlette.requests import ClientDisconnect
 
 from orderstream.channels import Channel, Proved, Push, Refused, Reply, registry
 from orderstream.channels.reading import MAX_BODY
-from orderstream.errors import BadFile
 from orderstream.intake import answers, metrics
 from orderstream.intake.envelope import MAX_HEADER
 from orderstream.intake.sink import Busy, Unavailable
 from orderstream.orders import Raw
+from orderstream.reread import Reread
 from orderstream.settings import Settings, read_secrets
 
 log = logging.getLogger("orderstream.intake")
@@ -54,44 +52,21 @@ class Secrets:
 
     def __init__(self, settings: Settings) -> None:
         self._own = settings.secrets
-        self._file = settings.secrets_file
-        self._seen: tuple[int, int, int] | None = None
-        self._table: Mapping[str, tuple[SecretStr, ...]] = {}
         # fails at the start, with the user watching, rather than at the first delivery
-        if self._file is not None:
-            self._seen, self._table = _stamp(self._file), read_secrets(self._file)
+        self._file = None if settings.secrets_file is None else Reread(settings.secrets_file, read_secrets)
 
     def of(self, channel: str, shop: str) -> tuple[bytes, ...]:
         """The secrets of one shop; () for one that is not configured."""
-        if self._file is not None and _stamp(self._file) != self._seen:
-            self._read(self._file)
         name = f"{channel}:{shop}"
-        return tuple(one.get_secret_value().encode() for one in (*self._own.get(name, ()), *self._table.get(name, ())))
+        table = self._file() if self._file is not None else {}
+        return tuple(one.get_secret_value().encode() for one in (*self._own.get(name, ()), *table.get(name, ())))
 
     def again(self) -> None:
         """Reads the file now and says what came of it: for SIGHUP, by whoever has just changed it."""
         if self._file is None:
             log.warning("no secrets file is set: secrets of the environment change with a restart")
-        elif self._read(self._file):
-            log.warning("secrets read again: %d shops", len(self._table))
-
-    def _read(self, file: Path) -> bool:
-        self._seen = _stamp(file)
-        try:
-            self._table = read_secrets(file)
-        except BadFile as error:
-            log.warning("secrets file unusable, the last good one stays in force: %s", error.sentence)
-            return False
-        return True
-
-
-def _stamp(file: Path) -> tuple[int, int, int]:
-    """Differs when the file does; the inode, because two files of one size may be renamed into place within a clock's tick."""
-    try:
-        status = file.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+        elif self._file.again():
+            log.warning("secrets read again: %d shops", len(self._file()))
 
 
 def create_app(settings: Settings, sink: Target, now_ms: Callable[[], int] | None = None) -> FastAPI:

@@ -17,14 +17,13 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from orderstream import access, topics
+from orderstream import access
 from orderstream.broker import MAX_MESSAGE, answers
 from orderstream.channels import Channel
 from orderstream.intake import metrics
-from orderstream.intake.envelope import key_of, partition_of
+from orderstream.intake.envelope import parcel
 from orderstream.orders import Raw
 from orderstream.settings import Settings
-from orderstream.wire import raw_headers
 
 log = logging.getLogger("orderstream.intake")
 
@@ -44,7 +43,7 @@ class Unavailable(Exception):  # noqa: N818
 
 
 class Sink:
-    """Puts raw records into their channel's topic. `start` before the first, `stop` after the last."""
+    """Puts raw records into their channel's topic, thin ones on orders.pending. `start` before the first, `stop` after the last."""
 
     def __init__(self, address: str, settings: Settings) -> None:
         self._address = address
@@ -100,14 +99,9 @@ class Sink:
         metrics.ACK_SECONDS.observe(time.perf_counter() - began)
 
     async def _send(self, producer: AIOKafkaProducer, channel: Channel, raw: Raw) -> None:
-        key = key_of(channel, raw)
+        one = parcel(channel, raw, self._settings)
         acknowledged = await producer.send(
-            topics.raw(channel.id, self._settings.topic_prefix),
-            value=raw.body,
-            key=key.encode(),
-            partition=partition_of(key, self._settings.partitions),
-            headers=raw_headers(raw),
-            timestamp_ms=raw.received_at,
+            one.topic, value=one.value, key=one.key, partition=one.partition, headers=one.headers, timestamp_ms=raw.received_at
         )
         await acknowledged
 

@@ -123,6 +123,11 @@ def replay(rejects: Iterable[Reject], prefix: str, remembered: int, now: int, se
         raw, parsed = reject.raw, reject.now()
         if raw is None or parsed is None:
             plan.counts["unreadable"] += 1
+        elif raw.detail is None and registry()[raw.channel].thin(raw):
+            # what the parser of today makes of it shows when its detail has been fetched
+            plan.counts["sent"] += 1
+            plan.orders[_key(raw)] = raw.received_at
+            batch.append(_outgoing(raw, prefix))
         elif isinstance(parsed, Rejected):
             plan.counts["still"] += 1
         elif isinstance(parsed, Skip):
@@ -151,8 +156,14 @@ def _stamped(raw: Raw, parsed: Parsed, remembered: int, now: int) -> Raw:
 
 
 def _outgoing(raw: Raw, prefix: str) -> Outgoing:
-    key = registry()[raw.channel].key(raw.shop, raw.body, raw.headers) or "raw:" + hashlib.sha256(raw.body).hexdigest()
-    return Outgoing(topics.raw(raw.channel, prefix), key.encode(), raw.body, tuple(wire.raw_headers(raw)))
+    if raw.detail is None and registry()[raw.channel].thin(raw):
+        pending = topics.name("orders.pending", prefix)
+        return Outgoing(pending, _key(raw).encode(), raw.body, tuple(wire.pending_headers(raw)))
+    return Outgoing(topics.raw(raw.channel, prefix), _key(raw).encode(), raw.body, tuple(wire.raw_headers(raw)))
+
+
+def _key(raw: Raw) -> str:
+    return registry()[raw.channel].key(raw.shop, raw.body, raw.headers) or "raw:" + hashlib.sha256(raw.body).hexdigest()
 
 
 def remembered(settings: Settings, brokers: str) -> int:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from orderstream import times
+from orderstream.identity import Confidence
 
 Level = Literal["none", "low", "medium", "high"]
 LEVELS: tuple[Level, ...] = ("none", "low", "medium", "high")
@@ -57,7 +58,7 @@ class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     currency: str | None = None
 
 
-Kind = Literal["user", "device", "phone", "ip", "segment", "payment", "address", "sku", "pair"]
+Kind = Literal["user", "person", "device", "phone", "ip", "segment", "payment", "address", "sku", "pair"]
 
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -110,6 +111,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     members: str | None = None
     profile: str | None = None
     needs: tuple[Literal["stock", "rate"], ...] = ()
+    confidence: Confidence = "likely"
+    """How sure a key must be at least for the rule to count what meets there; `identity` says how sure each is."""
     tag_only: bool = False
     """Switched off by the on-call: it is judged and told in tags, and counts for nothing."""
 

@@ -18,6 +18,7 @@ import msgspec
 import yaml
 
 from orderstream import money, times
+from orderstream.identity import LIKELY, OPEN_KINDS, RANK
 from orderstream.rules import samples
 from orderstream.rules.closures import Closure, Undecided, closure
 from orderstream.rules.model import LEVELS, Kind, Policy, Rule, duration
@@ -64,6 +65,8 @@ class Judge:
         self.rule = rule
         self.id = rule.id
         self.kinds: tuple[Kind, ...] = () if rule.on == "order" else rule.on
+        self.least = RANK[rule.confidence]
+        """How sure a key must be for this rule to see it."""
         self.by_day = rule.within == DAY_WINDOW
         self.span = 0 if rule.within is None else times.DAY if self.by_day else duration(rule.within)
         self.marks_all = rule.marks == "all"
@@ -179,6 +182,7 @@ class Pack:
         self._context: cel.Context | None = None
         self._handed: dict[str, Any] = {}
         self._kinds: dict[str, Judges] = {}
+        self._stricter: dict[tuple[str, int], tuple[str, ...]] = {}
         self.judges: dict[str, Judge] = {}
         for rule in self.rules.values():
             _check(rule)
@@ -256,10 +260,28 @@ class Pack:
             judges = self._kinds[kind] = Judges(self.by_kind.get(kind, []))
         return judges
 
-    @property
+    @cached_property
     def kinds(self) -> frozenset[str]:
         """Entity kinds that the rules of this pack ask."""
         return frozenset(self.by_kind)
+
+    @cached_property
+    def least(self) -> dict[str, int]:
+        """Entity kind -> how sure its keys must be at least (`identity.RANK`) for any rule to see them; less sure ones are not told."""
+        return {"receiver": LIKELY, **{kind: min(j.least for j in judges) for kind, judges in self.by_kind.items()}}
+
+    @cached_property
+    def strict(self) -> list[Judge]:
+        """Rules that need surer keys than others on the same kind: an entity may be told of that they do not see."""
+        return [j for j in self.asking if any(j.least > self.least[kind] for kind in j.kinds)]
+
+    def stricter(self, kind: str, confidence: int) -> tuple[str, ...]:
+        """The rules on a kind of entity that do not see a key as little sure as this."""
+        at = (kind, confidence)
+        found = self._stricter.get(at)
+        if found is None:
+            found = self._stricter[at] = tuple(j.id for j in self.by_kind.get(kind, ()) if j.least > confidence)
+        return found
 
     def weight(self, rule_id: str) -> int:
         rule = self.rules[rule_id]
@@ -368,8 +390,14 @@ def _check(rule: Rule) -> None:
         )
         need(rule.marks == "newest", "a rule on the order marks that order only")
         need(rule.members is None and not rule.needs and rule.sharing is None, "`members`, `needs`, `sharing` need an entity")
+        need(rule.confidence == "likely", "`confidence` needs an entity")
     else:
         need(bool(rule.on), "`on` names no entity")
+        open_kinds = OPEN_KINDS.intersection(rule.on)
+        need(
+            rule.confidence == "likely" or not open_kinds,
+            f"`confidence` is of people and places, not of {', '.join(sorted(open_kinds))}",
+        )
         need(rule.when is None, "`when` is for a rule on the order; an entity's rule has `measure` or `profile`")
         need(rule.measure is not None or rule.profile is not None, "needs `measure` or `profile`")
         need((rule.measure is None) == (rule.within is None), "`measure` and `within` go together")

@@ -15,15 +15,16 @@ import base64
 import hashlib
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
 from orderstream import times
-from orderstream.money import major
+from orderstream.simulators import api, shopify
 from orderstream.simulators import assortment as goods
+from orderstream.simulators.drafts import Draft, Event, Line, compact
 from orderstream.simulators.people import DEQING, HANGZHOU, HUZHOU, People, Person
 from orderstream.times import DAY, HOUR, MINUTE, SECOND
 
@@ -38,6 +39,10 @@ MAIN, LIVE, SITE = "main", "live", "global"
 
 USD = 7.11
 """Yuan for a dollar, as the scenario's `rate` record says."""
+
+
+BODIES = {"api": api.body, "shopify": shopify.body}
+"""How each channel's webhooks say what a draft is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ def make(
 
 def write_catalogue(path: Path, scenario: Scenario) -> None:
     """The catalogue file of the scenario's shop, JSON lines."""
-    path.write_bytes(b"".join(_json(line) + b"\n" for line in scenario.catalogue))
+    path.write_bytes(b"".join(compact(line) + b"\n" for line in scenario.catalogue))
 
 
 def write_replay(path: Path, scenario: Scenario, *, transit_ms: int = 3) -> None:
@@ -129,7 +134,7 @@ def write_replay(path: Path, scenario: Scenario, *, transit_ms: int = 3) -> None
 
     transit_ms: between a shop's sending and received_at.
     """
-    path.write_bytes(b"".join(_json(line) + b"\n" for line in replay(scenario, transit_ms=transit_ms)))
+    path.write_bytes(b"".join(compact(line) + b"\n" for line in replay(scenario, transit_ms=transit_ms)))
 
 
 def replay(scenario: Scenario, *, transit_ms: int = 3) -> Iterable[dict[str, Any]]:
@@ -149,64 +154,6 @@ def replay(scenario: Scenario, *, transit_ms: int = 3) -> Iterable[dict[str, Any
         if delivery.topic is not None:
             record["headers"] = {"x-shopify-topic": delivery.topic}
         yield record
-
-
-def _json(value: object) -> bytes:
-    # sorted and compact: the bytes whose sha256 names a record without an order id, sent live or read from a file
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-
-
-@dataclass(slots=True)
-class _Line:
-    sku: str
-    quantity: int = 1
-    price: int | None = None
-    gift: bool = False
-    code: str | None = None
-    colour: str | None = None
-
-
-@dataclass(slots=True)
-class _Draft:
-    """An order before it is written the way of its channel. created: ms after start; coupon: fen."""
-
-    number: int
-    channel: str
-    shop: str
-    buyer: Person
-    lines: list[_Line]
-    created: int
-    coupon: int = 0
-    remark: str | None = "请尽快发货"
-    postcode: bool = True
-    hold: str | None = None
-    customs: dict[str, Any] | None = None
-    dollars: float | None = None
-    """Shopify: yuan for a dollar at which the buyer was charged; None: charged in yuan."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Laid over the body as it is: for payloads that are no order."""
-
-    @property
-    def order_id(self) -> str:
-        return f"{self.channel}:{self.shop}:{self.name}"
-
-    @property
-    def name(self) -> str:
-        return f"A{self.number:07d}" if self.channel == "api" else str(6_100_000_000_000 + self.number)
-
-    @property
-    def total(self) -> int:
-        return sum(line.quantity * (line.price or 0) for line in self.lines) - self.coupon
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """What a delivery tells of a draft. start: ms UTC of the scenario; updated: ms after it."""
-
-    start: int
-    status: str
-    revision: int
-    updated: int
 
 
 class _Peak:
@@ -290,7 +237,7 @@ class _Peak:
         if doubled:
             self._note("double-orders", "粉丝团重复下单", "double orders by fan clubs", len(doubled))
 
-    def _ordinary(self, draft: _Draft) -> None:
+    def _ordinary(self, draft: Draft) -> None:
         rng = self.rng
         luck = rng.random()
         if luck < 0.04 and draft.channel == "api":
@@ -307,7 +254,7 @@ class _Peak:
         else:
             self._send(draft)
 
-    def _clean(self, at: int) -> _Draft:
+    def _clean(self, at: int) -> Draft:
         """An order that no medium or high rule has anything to say about."""
         rng = self.rng
         site = rng.random() < 0.15
@@ -318,7 +265,7 @@ class _Peak:
             self.gateways = at + 4_000
         while True:
             lines, coupon = self._basket(site=site)
-            draft = _Draft(
+            draft = Draft(
                 self._number(),
                 "shopify" if site else "api",
                 SITE if site else rng.choice((MAIN, LIVE, LIVE)),
@@ -335,9 +282,9 @@ class _Peak:
                 return draft
             self.numbers -= 1
 
-    def _basket(self, *, site: bool) -> tuple[list[_Line], int]:
+    def _basket(self, *, site: bool) -> tuple[list[Line], int]:
         rng = self.rng
-        lines: list[_Line] = []
+        lines: list[Line] = []
         coupon = 0
         if rng.random() < 0.68:
             rack = self._line(rng.choices(self.hot, (6, 4))[0], rng.choices((1, 2), (9, 1))[0])
@@ -345,7 +292,7 @@ class _Peak:
             luck = rng.random()
             if luck < 0.12 and not site:
                 # the gift's condition is on the racks' own total: sold at base price, and without a coupon
-                lines.append(_Line(goods.CLOTH_GIFT, 1, 0, gift=True))
+                lines.append(Line(goods.CLOTH_GIFT, 1, 0, gift=True))
                 return lines, 0
             if luck < 0.25:
                 lines.append(self._line(rng.choice(self.shelf)))
@@ -357,13 +304,13 @@ class _Peak:
             coupon = sum(line.quantity * (line.price or 0) for line in lines) // 2000 * 100
         return lines, coupon
 
-    def _line(self, article: goods.Article, quantity: int = 1) -> _Line:
+    def _line(self, article: goods.Article, quantity: int = 1) -> Line:
         # the blanket is sold far below its base price: its campaign's floor allows it
-        return _Line(article.sku, quantity, 22_900 if article.group == "floor" else article.base)
+        return Line(article.sku, quantity, 22_900 if article.group == "floor" else article.base)
 
     # the incidents
 
-    def _double(self, draft: _Draft) -> None:
+    def _double(self, draft: Draft) -> None:
         """The same again a moment later: mostly the same user, at times the same phone with another account."""
         again = replace(
             draft, number=self._number(), created=draft.created + self.rng.randint(400, min(240_000, max(2_000, self.span // 6)))
@@ -424,8 +371,8 @@ class _Peak:
         self._note("address-sum", "同一地址当日累计超 5000 元", "an address past its day's limit", past)
 
     def _gift(self, _: int) -> None:
-        cloth, hooks = _Line(goods.CLOTH_GIFT, 1, 0, gift=True), self._line(self.articles["SKU7"])
-        tablet = _Line("SKU34", 1, 0, gift=True)
+        cloth, hooks = Line(goods.CLOTH_GIFT, 1, 0, gift=True), self._line(self.articles["SKU7"])
+        tablet = Line("SKU34", 1, 0, gift=True)
         for i, lines in enumerate(([hooks, cloth], [self._line(self.hot[1]), tablet], [self._line(self.shelf[4]), cloth])):
             draft = self._draft(self._moment(0.1 + 0.25 * i), lines)
             self._send(draft, rules=("gift-without-main",), incident="gift-without-main")
@@ -434,12 +381,12 @@ class _Peak:
     def _price(self, _: int) -> None:
         rack, lamp = self.hot[0], self.articles["SKU24"]
         cases = (
-            ([_Line(rack.sku, 1, 13_900)], 0),
-            ([_Line(lamp.sku, 1, 27_000)], 0),
+            ([Line(rack.sku, 1, 13_900)], 0),
+            ([Line(lamp.sku, 1, 27_000)], 0),
             # a fair price, and a coupon that takes a third of it
             ([self._line(rack)], 6_000),
             # exactly 85 %: not under it
-            ([_Line(lamp.sku, 2, lamp.base * 85 // 100)], 0),
+            ([Line(lamp.sku, 2, lamp.base * 85 // 100)], 0),
         )
         for i, (lines, coupon) in enumerate(cases):
             draft = self._draft(self._moment(0.12 + 0.2 * i), lines, coupon=coupon)
@@ -554,7 +501,7 @@ class _Peak:
         first = self._one_day(int(self.span * 0.55), step * count)
         for i in range(count):
             rules = ("price-deviation", "user-burst") + (("address-sum",) if (i + 1) * price > 500_000 else ())
-            draft = self._draft(first + i * step, [_Line(desk.sku, 1, price)], buyer=buyer)
+            draft = self._draft(first + i * step, [Line(desk.sku, 1, price)], buyer=buyer)
             self._send(draft, rules=rules, incident="all-at-once")
         self._note("all-at-once", "价格异常＋地址集中＋高频下单", "price, address and burst together", count)
 
@@ -587,7 +534,7 @@ class _Peak:
                 draft.extra = broken[i]
                 self._send(draft, outcome="rejected", incident="rejected")
                 continue
-            body = _body(draft, _Event(self.start, "paid", 1, draft.created), self.articles)[:-40]
+            body = BODIES[draft.channel](draft, Event(self.start, "paid", 1, draft.created), self.articles)[:-40]
             name = f"raw:{hashlib.sha256(body).hexdigest()}"
             self.expected[name] = Expected(name, "rejected", incident="rejected")
             self.deliveries.append(Delivery(draft.created, draft.channel, draft.shop, body, name))
@@ -595,9 +542,9 @@ class _Peak:
 
     # small parts
 
-    def _draft(self, created: int, lines: list[_Line], *, buyer: Person | None = None, **values: Any) -> _Draft:
+    def _draft(self, created: int, lines: list[Line], *, buyer: Person | None = None, **values: Any) -> Draft:
         person = buyer or self.people.buyer()
-        return _Draft(self._number(), values.pop("channel", "api"), values.pop("shop", MAIN), person, lines, created, **values)
+        return Draft(self._number(), values.pop("channel", "api"), values.pop("shop", MAIN), person, lines, created, **values)
 
     def _number(self) -> int:
         self.numbers += 1
@@ -619,7 +566,7 @@ class _Peak:
 
     def _send(
         self,
-        draft: _Draft,
+        draft: Draft,
         *,
         outcome: Outcome | None = None,
         rules: tuple[str, ...] = (),
@@ -635,8 +582,8 @@ class _Peak:
         self.expected[draft.order_id] = Expected(draft.order_id, ending, rules, low, incident, tag)
         return self._deliver(draft, draft.created if sent is None else sent, status=status, revision=revision)
 
-    def _deliver(self, draft: _Draft, at: int, *, status: str, revision: int) -> Delivery:
-        body = _body(draft, _Event(self.start, status, revision, at), self.articles)
+    def _deliver(self, draft: Draft, at: int, *, status: str, revision: int) -> Delivery:
+        body = BODIES[draft.channel](draft, Event(self.start, status, revision, at), self.articles)
         topic = None
         if draft.channel == "shopify":
             topic = "orders/create" if revision == 1 else "orders/updated"
@@ -665,171 +612,3 @@ class _Peak:
             "price": "209.00",
         }
         yield from self.trust
-
-
-def _body(draft: _Draft, event: _Event, articles: dict[str, goods.Article]) -> bytes:
-    """A draft in its channel's own words."""
-    write = _shopify_body if draft.channel == "shopify" else _api_body
-    return _json(write(draft, event, articles) | draft.extra)
-
-
-def _api_body(draft: _Draft, event: _Event, articles: dict[str, goods.Article]) -> dict[str, Any]:
-    buyer, place = draft.buyer, draft.buyer.place
-    created = event.start + draft.created
-    address: dict[str, Any] = {
-        "name": buyer.name,
-        "phone": buyer.phone,
-        "country": place.country,
-        "province": place.province,
-        "city": place.city,
-        "detail": buyer.detail,
-        "lat": buyer.lat,
-        "lon": buyer.lon,
-    }
-    if place.district:
-        address["district"] = place.district
-    if draft.postcode:
-        address["postcode"] = place.postcode
-    body: dict[str, Any] = {
-        "order_id": draft.name,
-        "revision": event.revision,
-        "status": event.status,
-        "created_at": times.text(created),
-        "updated_at": times.text(max(created, event.start + event.updated)),
-        "currency": "CNY",
-        "total": major(draft.total, "CNY"),
-        "ship_by": times.text(created + 2 * DAY),
-        "buyer": {
-            "id": buyer.user,
-            "registered_at": times.text(created - int(buyer.registered_days * DAY)),
-            "device": buyer.device,
-            "ip": buyer.ip,
-            "phone": buyer.phone,
-        },
-        "payment": {"id": buyer.payment, "method": "alipay"},
-        "ship_to": address,
-        "lines": [_api_line(i, line, articles[line.sku]) for i, line in enumerate(draft.lines, 1)],
-    }
-    if draft.coupon:
-        body["discounts"] = [{"kind": "coupon", "amount": major(draft.coupon, "CNY")}]
-    optional = {"remark": draft.remark, "hold": draft.hold, "customs": draft.customs}
-    return body | {name: value for name, value in optional.items() if value is not None}
-
-
-def _api_line(number: int, line: _Line, article: goods.Article) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "id": str(number),
-        "code": line.code or article.code("api"),
-        "title": article.name,
-        "quantity": line.quantity,
-        "price": major(line.price or 0, "CNY"),
-        "list_price": major(article.base, "CNY"),
-        "gift": line.gift,
-    }
-    spec = {}
-    if article.colour is not None:
-        spec["颜色"] = line.colour or article.colour[0]
-    if article.size is not None:
-        spec["尺寸"] = article.size
-    if spec:
-        value["spec"] = spec
-    return value
-
-
-def _shopify_body(draft: _Draft, event: _Event, articles: dict[str, goods.Article]) -> dict[str, Any]:
-    buyer, place = draft.buyer, draft.buyer.place
-    number = int(draft.name)
-    created = event.start + draft.created
-    updated = event.start + event.updated
-    charged = 1.0 if draft.dollars is None else draft.dollars
-    shown = "CNY" if draft.dollars is None else "USD"
-
-    def both(fen: int) -> dict[str, Any]:
-        return {
-            "shop_money": {"amount": major(fen, "CNY"), "currency_code": "CNY"},
-            "presentment_money": {"amount": major(round(fen / charged), shown), "currency_code": shown},
-        }
-
-    gross = draft.total + draft.coupon
-    lines = []
-    share = draft.coupon
-    for i, line in enumerate(draft.lines, 1):
-        article = articles[line.sku]
-        price = line.price or 0
-        # the last line takes what rounding left: Shopify's allocations add up to the discount
-        part = share if i == len(draft.lines) else draft.coupon * price * line.quantity // max(gross, 1)
-        share -= part
-        lines.append(
-            {
-                "id": number * 10 + i,
-                "product_id": 7_000_000_000_000 + int(line.sku.removeprefix("SKU")),
-                "variant_id": 8_000_000_000_000 + int(line.sku.removeprefix("SKU")),
-                "sku": line.code or article.code("shopify"),
-                "title": article.english,
-                "variant_title": article.colour[0] if article.colour else None,
-                "name": article.english,
-                "quantity": line.quantity,
-                "current_quantity": line.quantity,
-                "fulfillable_quantity": line.quantity,
-                "price": major(price, "CNY"),
-                "price_set": both(price),
-                "total_discount": "0.00",
-                "discount_allocations": [{"amount": major(part, "CNY"), "discount_application_index": 0}] if part else [],
-                "tax_lines": [],
-                "properties": [],
-                "gift_card": False,
-                "requires_shipping": True,
-            }
-        )
-    address: dict[str, Any] = {
-        "name": buyer.name,
-        "address1": buyer.detail,
-        "address2": None,
-        "city": place.city,
-        "province": place.province or None,
-        "country": place.country,
-        "country_code": place.country,
-        "zip": place.postcode,
-        "phone": buyer.phone,
-        "latitude": buyer.lat,
-        "longitude": buyer.lon,
-    }
-    customer = 5_000_000_000_000 + int(buyer.user.removeprefix("u-"))
-    return {
-        "id": number,
-        "admin_graphql_api_id": f"gid://shopify/Order/{number}",
-        "name": f"#{1000 + draft.number}",
-        "order_number": 1000 + draft.number,
-        "created_at": times.text(created),
-        "processed_at": times.text(created),
-        "updated_at": times.text(max(created, updated)),
-        "cancelled_at": times.text(updated) if event.status == "cancelled" else None,
-        "cancel_reason": "customer" if event.status == "cancelled" else None,
-        "closed_at": None,
-        "test": False,
-        "currency": "CNY",
-        "presentment_currency": shown,
-        "financial_status": "pending" if event.status == "created" else "paid",
-        "fulfillment_status": None,
-        "total_line_items_price": major(gross, "CNY"),
-        "total_discounts": major(draft.coupon, "CNY"),
-        "subtotal_price": major(draft.total, "CNY"),
-        "total_tax": "0.00",
-        "total_price": major(draft.total, "CNY"),
-        "total_price_set": both(draft.total),
-        "discount_codes": [{"code": "LIVE", "amount": major(draft.coupon, "CNY"), "type": "fixed_amount"}]
-        if draft.coupon
-        else [],
-        "payment_gateway_names": ["shopify_payments"],
-        "customer": {"id": customer, "email": f"{buyer.user}@example.com", "created_at": times.text(created - 90 * DAY)},
-        "email": f"{buyer.user}@example.com",
-        "browser_ip": buyer.ip,
-        "client_details": {"browser_ip": buyer.ip, "user_agent": "Mozilla/5.0", "session_hash": None},
-        "device_id": None,
-        "line_items": lines,
-        "shipping_address": address,
-        "note": draft.remark,
-        "note_attributes": [],
-        "tags": "",
-        "source_name": "web",
-    }

@@ -184,8 +184,8 @@ SERVICES = COMPOSE["services"]
 
 
 def test_compose_has_every_process():
-    """Kafka, intake, workers, consumers, Prometheus and Grafana are there."""
-    assert set(SERVICES) == {"kafka", "setup", "intake", "worker", "erp", "wms", "prometheus", "grafana"}
+    """Kafka, intake, fetch, workers, consumers, Prometheus and Grafana are there."""
+    assert set(SERVICES) == {"kafka", "setup", "intake", "fetch", "worker", "erp", "wms", "prometheus", "grafana"}
     assert SERVICES["worker"]["deploy"]["replicas"] >= 2
 
 
@@ -276,7 +276,7 @@ def test_docker_agrees_where_it_is_there():
 
 ALLOWED = {
     "hop", "channel", "verdict", "level", "rule", "cause", "code", "action", "partition", "topic", "table", "pack", "consumer",
-    "effect",
+    "effect", "shop", "outcome",
 }  # fmt: skip
 
 

@@ -43,6 +43,8 @@ def _commands(group: Any, before: str = "orderstream") -> set[str]:
     for name, command in group.commands.items():
         path = f"{before} {name}"
         found |= _commands(command, path) if hasattr(command, "commands") else {path}
+        if getattr(command, "invoke_without_command", False):
+            found.add(path)
     return found
 
 

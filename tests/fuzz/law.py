@@ -64,15 +64,33 @@ def split(data: bytes) -> tuple[list[str], bytes]:
 
 
 def seeds(channel: str) -> list[bytes]:
-    """Good deliveries of a channel, each as `split` reads it: its published example, and its fixtures where it has some."""
+    """Good deliveries of a channel, each as `split` reads it: its published example, and its fixtures where it has some.
+
+    What only names an order has its detail behind it, after an empty line: the example's own, or the fixture's `.detail.json`.
+    """
     found = []
     example = EXAMPLES / f"raw-record.{channel}.json"
     if example.exists():
         record = json.loads(example.read_text("utf-8"))
         values = [value for name, value in record.get("headers", {}).items() if name.startswith("h.")]
-        found.append("\n".join(values).encode("latin-1") + b"\n\n" + base64.b64decode(record["value_base64"]))
-    found += [b"\n\n" + file.read_bytes() for file in sorted(FIXTURES.glob(f"{channel}*.json"))]
+        body = base64.b64decode(record["value_base64"])
+        found.append("\n".join(values).encode("latin-1") + b"\n\n" + _joined(body, record["headers"].get("detail", "").encode()))
+    for file in sorted(FIXTURES.glob(f"{channel}*.json")):
+        detail = file.with_suffix(".detail.json")
+        if not file.name.endswith(".detail.json"):
+            found.append(b"\n\n" + _joined(file.read_bytes(), detail.read_bytes() if detail.exists() else b""))
     return found
+
+
+def _joined(body: bytes, detail: bytes) -> bytes:
+    return body + b"\n\n" + detail if detail else body
+
+
+def parted(channel: Channel, body: bytes) -> tuple[bytes, bytes | None]:
+    """A body, and the detail behind it where it needs one."""
+    first, blank, detail = body.partition(b"\n\n")
+    thin = bool(blank) and channel.thin(Raw(channel.id, "main", NOW, first))
+    return (first, detail) if thin else (body, None)
 
 
 def deliver(channel: Channel, values: list[str], body: bytes) -> tuple[Raw, str | None]:
@@ -84,7 +102,8 @@ def deliver(channel: Channel, values: list[str], body: bytes) -> tuple[Raw, str 
         if refused.status not in {400, 401} or not refused.code:
             raise
     kept = {name: headers[name] for name in channel.headers if name in headers}
-    raw = Raw(channel.id, "main", NOW, body, kept)
+    body, detail = parted(channel, body)
+    raw = Raw(channel.id, "main", NOW, body, kept, detail=detail)
     key = channel.key(raw.shop, body, kept)
     assert isinstance(channel.thin(raw), bool)
     raw_headers(raw)

@@ -111,7 +111,10 @@ DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (
 
 
 def mutated(random: Random, body: bytes) -> bytes:
-    """A body with one to four changes of its structure, and every third time its bytes damaged as well."""
+    """A body, or the detail behind it, with one to four changes of its structure, and every third time its bytes damaged as well."""
+    first, blank, detail = body.partition(b"\n\n")
+    if detail:
+        return first + blank + mutated(random, detail) if random.randrange(3) else mutated(random, first) + blank + detail
     text = body.decode("utf-8", "replace")
     with contextlib.suppress(ValueError, RecursionError):
         for _ in range(random.choice((1, 1, 2, 3, 4))):

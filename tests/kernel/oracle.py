@@ -99,10 +99,8 @@ class Known:
 
     @property
     def phone(self) -> str | None:
-        """The buyer's number, the receiver's only where that is absent."""
-        to = self.order.ship_to
-        number = self.order.buyer.phone or (to.phone if to else None)
-        return identity.phone(number) if number else None
+        """The buyer's number, the receiver's only where the buyer has none that can be read."""
+        return identity.own(self.order)
 
     @property
     def age(self) -> int | None:
@@ -120,7 +118,7 @@ class Member:
 
 KEEP = {
     "user": 180 * DAY, "device": 10 * MINUTE, "ip": 10 * SECOND, "segment": 10 * MINUTE, "payment": 30 * DAY, "address": DAY,
-    "sku": MINUTE,
+    "sku": MINUTE, "number": 5 * MINUTE, "named": 5 * MINUTE,
 }  # fmt: skip
 """The longest window that is asked of each kind of entity."""
 
@@ -259,6 +257,13 @@ def _reading(raw: Raw, order: Order, first: int, goods: Catalogue, numbers: Numb
     address = identity.address(order.ship_to)
     if address is not None:
         known.keys["address"] = address
+    # who it is, on whatever account and channel: by a number, or by a name at an address
+    number = identity.own(order)
+    if number is not None:
+        known.keys["number"] = number
+    called = identity.name(order.ship_to.name) if order.ship_to is not None else None
+    if called is not None and address is not None:
+        known.keys["named"] = f"{called} {address}"
     return known
 
 
@@ -365,7 +370,8 @@ class Court:
         """(rule, fired, not available if not fired)."""
         n, keys = self.n, k.keys
         by = lambda *kinds: not any(kind in keys for kind in kinds)  # noqa: E731
-        yield "duplicate-order", self._counted(k, ("user", "device"), 5 * MINUTE, 2, share=True), k.late or by("user", "device")
+        same = ("user", "device", "number", "named")
+        yield "duplicate-order", self._counted(k, same, 5 * MINUTE, 2, share=True), k.late or by(*same)
         yield "ip-pair", self._counted(k, ("ip",), 10 * SECOND, 2), k.late or by("ip")
         burst = self._marked(k, ("user",), 10 * MINUTE, n.user_burst, rule="user-burst", share=True)
         yield "user-burst", burst, k.late or by("user")

@@ -214,7 +214,7 @@ def test_every_fact_is_answered_again() -> None:
 
     first = answers(detector, told)
 
-    assert first == {"user", "device", "ip", "segment", "payment", "address", "sku", "receiver"}
+    assert first == {"user", "person", "device", "ip", "segment", "payment", "address", "sku", "receiver"}
     assert answers(detector, told) == first
 
 

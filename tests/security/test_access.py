@@ -166,12 +166,15 @@ def _may(user: str, may: str) -> set[str]:
 
 
 RAW = {f"orders.raw.{channel}" for channel in ("api", "douyin", "jd", "shopify", "taobao", "wechat", "youzan")}
+FETCH = {"orders.pending", "orders.parked", "platforms.polled"}
 CHANGELOGS = {f"orderstream-{hop}-{log}" for hop in topics.HOPS for log in ("changelog", "archive")}
 
 
 def test_a_foothold_is_worth_little() -> None:
     """What docs/security.md says of each user, written down a second time."""
-    assert (_may("intake", "read"), _may("intake", "write")) == (set(), RAW)
+    assert (_may("intake", "read"), _may("intake", "write")) == (set(), RAW | {"orders.pending"})
+    assert _may("fetch", "read") == RAW | FETCH
+    assert _may("fetch", "write") == RAW | FETCH | {"orders.rejected"}
     assert _may("analyst", "write") == set()
     assert not _may("worker", "write") & (
         RAW | {"rules.packs", "catalog.skus", "orders.outcomes", "wms.stock", "reference.updates"}
@@ -184,17 +187,19 @@ def test_a_foothold_is_worth_little() -> None:
 
 
 def test_what_must_be_written_by_one_is_written_by_one() -> None:
-    """Verdicts and memory are the workers', rules and catalogue the operator's; only what is put back adds to intake's."""
+    """Verdicts and memory are the workers', rules and catalogue the operator's; only what is fetched or put back adds to intake's."""
     writers: dict[str, set[str]] = {}
     for user in rights.declared().users:
         for topic in _may(user, "write"):
             writers.setdefault(topic, set()).add(user)
 
     workers = CHANGELOGS | {"orders.facts", "orders.dossiers", "orders.verdicts", "orders.released", "orders.recalled"}
-    workers |= {"orders.review", "orders.frozen", "orders.actions", "orders.rejected"}
+    workers |= {"orders.review", "orders.frozen", "orders.actions"}
     assert {topic for topic in writers if writers[topic] == {"worker"}} == workers
     assert {topic for topic in writers if writers[topic] == {"operator"}} == {"rules.packs", "catalog.skus"}
-    assert {topic for topic in writers if writers[topic] == {"intake", "operator"}} == RAW
+    assert {topic for topic in writers if writers[topic] == {"intake", "fetch", "operator"}} == RAW | {"orders.pending"}
+    assert {topic for topic in writers if writers[topic] == {"fetch"}} == FETCH - {"orders.pending"}
+    assert {topic for topic in writers if writers[topic] == {"worker", "fetch"}} == {"orders.rejected"}
 
 
 def test_users_are_named_by_the_prefix() -> None:

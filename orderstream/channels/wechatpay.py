@@ -1,0 +1,222 @@
+"""WeChat Pay v3: what the shop's own mini-program hears of payments, and the shop's own orders (`api`) with it.
+
+Law: a notification says that money came or went for an order that the shop's own site tells of; it has no lines and is never an
+order. It is proved by WeChat Pay's RSA signature over time, nonce and raw body, then opened with the merchant's APIv3 key, and must
+be this merchant's. Reason: `out_trade_no` is the site's own order number, so payment and order meet as `api:<shop>:<number>`.
+
+A secret is `mchid:APIv3 key:serial:public key`: the serial (or `PUB_KEY_ID_…`) that `Wechatpay-Serial` names, and the key or
+certificate that goes with it as base64 of its DER: the lines of the PEM file without the first and the last. While WeChat Pay
+changes keys both are in force; the serial chooses.
+
+Not in the registry: a refund is a `Refund`, which the line knows; that an order was paid is a `Paid`, which it does not know yet.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from orderstream.channels import Proved, Push, Refused, Reply, reading
+from orderstream.channels.reading import Fault, fen, part, said
+from orderstream.orders import Parsed, Raw, Refund, Skip
+
+MAX_SKEW_MS = 300_000
+"""How far a signature's timestamp may be from our clock; WeChat Pay's own documentation says 5 minutes."""
+HOW = "rsa-sha256"
+TIMESTAMP, NONCE, SIGNATURE, SERIAL = (f"wechatpay-{name}" for name in ("timestamp", "nonce", "signature", "serial"))
+ALGORITHM = "AEAD_AES_256_GCM"
+
+_STAMP = re.compile(r"[0-9]{1,12}")
+_NONCE = re.compile(r"[!-~]{1,128}")
+_PARTS = re.compile(r"([0-9]{1,32}):([!-~]{32}):([0-9A-Za-z_]{1,64}):([0-9A-Za-z+/=]{100,8000})")
+
+
+class Paid(msgspec.Struct, frozen=True, gc=False):
+    """Money came for an order: `Refund`'s counterpart. amount: what the order costs, minor units; at: ms UTC.
+
+    payment_id: the transaction. payer: the account that paid, as this app sees it (openid).
+    """
+
+    order_id: str
+    payment_id: str
+    amount: int
+    currency: str
+    at: int
+    payer: str | None = None
+
+
+class Merchant(msgspec.Struct, frozen=True):
+    """What a secret holds."""
+
+    mchid: str
+    key: bytes
+    serial: str
+    public: Any
+
+    def __repr__(self) -> str:
+        return "Merchant(***)"
+
+
+class _Sealed(msgspec.Struct):
+    ciphertext: str
+    nonce: str
+    algorithm: str
+    associated_data: str = ""
+
+
+class _Notice(msgspec.Struct):
+    resource: _Sealed
+
+
+class _About(msgspec.Struct):
+    out_trade_no: Any = None
+    mchid: Any = None
+
+
+_NOTICE = msgspec.json.Decoder(_Notice)
+_ABOUT = msgspec.json.Decoder(_About)
+
+
+class WeChatPay:
+    """The channel's other door; `CHANNEL` is the one there is. Its orders are the own site's."""
+
+    id = "api"
+    headers: tuple[str, ...] = ()
+    accepted = Reply()
+
+    def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
+        """Who sent it, and the transaction or refund inside. Raises Refused."""
+        merchants = [one for secret in secrets if (one := merchant(secret)) is not None]
+        if not merchants:
+            raise Refused("unusable-secret")
+        stamp, nonce = push.headers.get(TIMESTAMP, ""), push.headers.get(NONCE, "")
+        signature = _base64(push.headers.get(SIGNATURE, ""))
+        if not _STAMP.fullmatch(stamp) or not _NONCE.fullmatch(nonce) or not signature:
+            raise Refused("unsigned")
+        signed = f"{stamp}\n{nonce}\n".encode() + push.body + b"\n"
+        serial = push.headers.get(SERIAL, "")
+        proved = [one for one in merchants if one.serial == serial and _genuine(one, signature, signed)]
+        if not proved:
+            raise Refused("bad-signature")
+        if abs(now_ms - int(stamp) * 1000) > MAX_SKEW_MS:
+            raise Refused("stale")
+        for one in proved:
+            resource = _opened(one, push.body)
+            if resource is not None:
+                return Proved(HOW, (resource,))
+        raise Refused("unreadable")
+
+    def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
+        """The id of the own site's order that was paid or refunded."""
+        del headers
+        number = _about(body)
+        return None if number is None else f"api:{shop}:{number}"
+
+    def thin(self, raw: Raw) -> bool:
+        """Never: it says all that it has to say."""
+        del raw
+        return False
+
+    def parse(self, raw: Raw) -> Parsed | Paid:
+        """The payment or refund of a record, its Skip, or its Rejected. Never raises for what was sent."""
+        try:
+            return _read(raw)
+        except Fault as fault:
+            return reading.rejected(raw, _about(raw.body), fault)
+
+
+CHANNEL = WeChatPay()
+
+
+@lru_cache(maxsize=256)
+def merchant(secret: bytes) -> Merchant | None:
+    """The merchant of a secret; None for what is none."""
+    found = _PARTS.fullmatch(secret.decode("ascii", "replace"))
+    der = None if found is None else _base64(found[4])
+    public = None if der is None else _public(der)
+    return None if found is None or public is None else Merchant(found[1], found[2].encode(), found[3], public)
+
+
+def _public(der: bytes) -> rsa.RSAPublicKey | None:
+    for load in (load_der_public_key, lambda data: x509.load_der_x509_certificate(data).public_key()):
+        try:
+            found = load(der)
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+        if isinstance(found, rsa.RSAPublicKey):
+            return found
+    return None
+
+
+def _base64(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True) or None
+    except ValueError:
+        return None
+
+
+def _genuine(one: Merchant, signature: bytes, signed: bytes) -> bool:
+    try:
+        one.public.verify(signature, signed, padding.PKCS1v15(), SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _opened(one: Merchant, body: bytes) -> bytes | None:
+    """The resource of a notification, where it is this merchant's."""
+    try:
+        sealed = _NOTICE.decode(body).resource
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    data, nonce = _base64(sealed.ciphertext), sealed.nonce.encode()
+    if sealed.algorithm != ALGORITHM or data is None or not 8 <= len(nonce) <= 128:
+        return None
+    try:
+        resource = AESGCM(one.key).decrypt(nonce, data, sealed.associated_data.encode())
+        own = _ABOUT.decode(resource).mchid == one.mchid
+    except (InvalidTag, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return resource if own else None
+
+
+def _about(body: bytes) -> str | None:
+    try:
+        return reading.usable_id(_ABOUT.decode(body).out_trade_no)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _read(raw: Raw) -> Refund | Skip | Paid:
+    body = reading.document(raw.body)
+    if not isinstance(body, dict):
+        raise Fault("wrong-type", "内容不是 JSON 对象", "the body is not a JSON object")
+    number = _about(raw.body)
+    if number is None:
+        raise Fault("bad-order-id", "缺少商户订单号", "out_trade_no is missing or no usable id", "out_trade_no")
+    order, amount = f"api:{raw.shop}:{number}", part(body.get("amount"))
+    stated = said(amount.get("currency"))
+    currency = "CNY" if stated is None else reading.currency(stated, "amount.currency")
+    refund = said(body.get("refund_id"))
+    state = (said(body.get("trade_state" if refund is None else "refund_status")) or "?")[:32]
+    if state != "SUCCESS":
+        return Skip(f"款项未到账：{state} · no money has moved: {state}")
+    at = reading.time(body.get("success_time"), "success_time")
+    if refund is not None:
+        return Refund(order, refund, fen(amount.get("refund"), "amount.refund"), currency, at)
+    payment = said(body.get("transaction_id"))
+    if payment is None:
+        raise Fault("missing-field", "缺少微信支付订单号", "transaction_id is missing", "transaction_id")
+    payer = said(part(body.get("payer")).get("openid"))
+    return Paid(order, payment, fen(amount.get("total"), "amount.total"), currency, at, payer)

@@ -1,0 +1,170 @@
+"""WeChat Pay's notifications: WeChat Pay's signature, this merchant's message, the own site's order."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from api_cases import change
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orderstream.channels import Proved, Push, Refused
+from orderstream.channels.wechatpay import CHANNEL, Paid, merchant
+from orderstream.orders import Raw, Refund, Rejected, Skip
+from orderstream.simulators import wechatpay as simulator
+from tests.fuzz.mutations import mutated
+
+SIGNING, NEXT = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+MCHID, KEY, SERIAL, NEXT_SERIAL = (
+    "1900000001",
+    "0123456789abcdef0123456789ABCDEF",
+    "5157F09EFDC096DE15EB",
+    "PUB_KEY_ID_0119000000012026",
+)
+SECRETS = (
+    simulator.secret(MCHID, KEY, SERIAL, SIGNING).encode(),
+    simulator.secret(MCHID, KEY, NEXT_SERIAL, NEXT).encode(),
+)
+STAMP = 1_794_326_402
+PAYMENT = simulator.transaction(MCHID, "A1001", 35_800, "2026-11-11T00:00:02+08:00")
+REFUND = simulator.refund(MCHID, "A1001", "50000000382019052709732678859", 17_900, 35_800, "2026-11-11T00:01:00+08:00")
+
+
+def verify(headers: dict[str, str], body: bytes, secrets: Any = SECRETS, now: int = STAMP * 1000) -> Proved:
+    return CHANNEL.verify(Push(body, {name.lower(): value for name, value in headers.items()}), secrets, now)
+
+
+def refused(code: str, headers: dict[str, str], body: bytes, secrets: Any = SECRETS, now: int = STAMP * 1000) -> None:
+    with pytest.raises(Refused, match=code) as told:
+        verify(headers, body, secrets, now)
+    assert told.value.status == 401
+
+
+def parse(body: Any) -> Any:
+    return CHANNEL.parse(Raw("api", "main", STAMP * 1000, body if isinstance(body, bytes) else json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize(("serial", "signing"), [(SERIAL, SIGNING), (NEXT_SERIAL, NEXT)])
+@pytest.mark.parametrize("resource", [PAYMENT, REFUND])
+def test_either_key_proves_a_notification(serial: str, signing: Any, resource: Any) -> None:
+    """The serial chooses; what is kept is the message inside."""
+    found = verify(*simulator.notify(resource, KEY, serial, signing, STAMP))
+    assert found.how == "rsa-sha256"
+    assert [json.loads(body) for body in found.bodies] == [resource]
+
+
+def test_a_certificate_is_as_good_as_its_key() -> None:
+    """Merchants of before have WeChat Pay's certificate and no bare key."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "simulated")])
+    day = datetime(2026, 11, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(SIGNING.public_key())
+    made = made.serial_number(1).not_valid_before(day).not_valid_after(day + timedelta(days=1))
+    der = made.sign(SIGNING, SHA256()).public_bytes(Encoding.DER)
+    secret = f"{MCHID}:{KEY}:{SERIAL}:{base64.b64encode(der).decode()}".encode()
+    assert verify(*simulator.notify(PAYMENT, KEY, SERIAL, SIGNING, STAMP), secrets=(secret,)).bodies
+
+
+def test_what_proves_nothing_is_refused() -> None:
+    """Another key under this serial, another serial, another body, no signature, WeChat Pay's own probe, an old one."""
+    headers, body = simulator.notify(PAYMENT, KEY, SERIAL, SIGNING, STAMP)
+    refused("bad-signature", *simulator.notify(PAYMENT, KEY, SERIAL, NEXT, STAMP))
+    refused("bad-signature", {**headers, "Wechatpay-Serial": NEXT_SERIAL}, body)
+    refused("bad-signature", {**headers, "Wechatpay-Serial": ""}, body)
+    refused("bad-signature", headers, body + b" ")
+    refused("bad-signature", {**headers, "Wechatpay-Timestamp": str(STAMP + 1)}, body)
+    refused("bad-signature", {**headers, "Wechatpay-Nonce": "x"}, body)
+    refused("unsigned", {}, body)
+    refused("unsigned", {**headers, "Wechatpay-Signature": "WECHATPAY/SIGNTEST/"}, body)
+    refused("unsigned", {**headers, "Wechatpay-Nonce": "a\nb"}, body)
+    refused("stale", headers, body, now=STAMP * 1000 + 300_001)
+    refused("stale", headers, body, now=STAMP * 1000 - 300_001)
+    assert verify(headers, body, now=STAMP * 1000 + 300_000)
+
+
+def test_what_is_inside_must_be_this_merchant_s() -> None:
+    """Another merchant's message, one under another key, nothing that is one: one answer, after the signature."""
+    other = simulator.transaction("1900000002", "A1001", 1, "2026-11-11T00:00:02+08:00")
+    refused("unreadable", *simulator.notify(other, KEY, SERIAL, SIGNING, STAMP))
+    refused("unreadable", *simulator.notify(PAYMENT, KEY[::-1], SERIAL, SIGNING, STAMP))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_a_flipped_bit_is_refused(data: st.DataObject) -> None:
+    """Any one bit of the body or the signature."""
+    headers, body = simulator.notify(PAYMENT, KEY, SERIAL, SIGNING, STAMP)
+    signature = bytearray(base64.b64decode(headers["Wechatpay-Signature"]))
+    changed = bytearray(body)
+    part = data.draw(st.sampled_from([signature, changed]))
+    at = data.draw(st.integers(0, len(part) * 8 - 1))
+    part[at // 8] ^= 1 << at % 8
+    refused("bad-signature", {**headers, "Wechatpay-Signature": base64.b64encode(signature).decode()}, bytes(changed))
+
+
+def test_a_malformed_secret_is_none() -> None:
+    """Also one whose key is no RSA key; and a good one shows nothing of itself."""
+    good = SECRETS[0].decode()
+    curve = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    mchid, key, serial, public = good.split(":")
+    for bad in ("", mchid, f"{mchid}:{key}:{serial}", f"x:{key}:{serial}:{public}", f"{mchid}:{key[1:]}:{serial}:{public}",
+                f"{mchid}:{key}:{serial}:{base64.b64encode(curve).decode()}", f"{mchid}:{key}:{serial}:{public[4:]}"):  # fmt: skip
+        assert merchant(bad.encode()) is None
+        refused("unusable-secret", *simulator.notify(PAYMENT, KEY, SERIAL, SIGNING, STAMP), secrets=(bad.encode(), b"\xff"))
+    found = merchant(good.encode())
+    assert found is not None
+    assert key not in repr(found)
+
+
+def test_a_payment_is_the_own_site_s_order_s() -> None:
+    """Under the number that the site gave it; what it costs, when, and by whom."""
+    body = json.dumps(PAYMENT).encode()
+    assert parse(body) == Paid("api:main:A1001", "4200000000A1001", 35_800, "CNY", 1_794_326_402_000, "oPAYER")
+    assert CHANNEL.key("main", body, {}) == "api:main:A1001"
+    assert not CHANNEL.thin(Raw("api", "main", 0, body))
+
+
+def test_a_refund_is_a_refund() -> None:
+    """The line's own event."""
+    assert parse(REFUND) == Refund("api:main:A1001", "50000000382019052709732678859", 17_900, "CNY", 1_794_326_460_000)
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "value", "kind"),
+    [
+        (PAYMENT, "trade_state", "USERPAYING", Skip),
+        (REFUND, "refund_status", "ABNORMAL", Skip),
+        (PAYMENT, "out_trade_no", ..., Rejected),
+        (PAYMENT, "out_trade_no", "a:b", Rejected),
+        (PAYMENT, "transaction_id", "", Rejected),
+        (PAYMENT, "amount.total", "358.00", Rejected),
+        (PAYMENT, "amount.currency", "RMB", Rejected),
+        (PAYMENT, "success_time", "2026-11-11 00:00:02", Rejected),
+        (REFUND, "amount.refund", ..., Rejected),
+    ],
+)
+def test_what_moved_no_money_is_skipped_and_what_is_none_rejected(base: Any, path: str, value: Any, kind: type) -> None:
+    """Each says why."""
+    found = parse(change(base, path, value))
+    assert isinstance(found, kind)
+    assert " · " in found.reason
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([PAYMENT, REFUND]))
+def test_nothing_anywhere_makes_the_parser_raise(seed: int, base: Any) -> None:
+    """Faults of structure and damaged bytes: a value, under the order's own key."""
+    body = mutated(Random(seed), json.dumps(base).encode())
+    found = parse(body)
+    assert isinstance(found, Paid | Refund | Skip | Rejected)
+    if isinstance(found, Paid | Refund):
+        assert found.order_id == CHANNEL.key("main", body, {})

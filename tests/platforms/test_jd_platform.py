@@ -1,0 +1,191 @@
+"""JD's API by the simulator: whole rows by the time of their change, and the refunds that were decided."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from orderstream.channels.jd import CHANNEL
+from orderstream.orders import Order, Raw, Refund, Skip
+from orderstream.platforms import Account, Listed, Transient, Unauthorised
+from orderstream.platforms.client import Client, Patience, connections
+from orderstream.platforms.jd import PLATFORM, sign
+from orderstream.simulators import assortment, jd
+from orderstream.simulators.drafts import Draft, Event, Line
+from orderstream.simulators.jd import Jos
+from orderstream.simulators.people import People
+from orderstream.simulators.trouble import Trouble
+from tests.platforms.served import served
+
+ARTICLES = assortment.by_sku()
+PEOPLE = People(random.Random(7))
+START = 1_794_326_400_000
+QUICK = Patience(tries=3, base=0.001, longest=0.01, seconds=5)
+
+
+def draft(number: int = 1, **values: Any) -> Draft:
+    lines = values.pop("lines", [Line("SKU1", 2, 19_900), Line("SKU3", 1, 4_900)])
+    return Draft(number, "jd", "main", PEOPLE.buyer(), lines, number * 1_000, **values)
+
+
+def event(one: Draft, status: str = "paid", after: int = 0) -> Event:
+    return Event(START, status, 1, one.created + after)
+
+
+@asynccontextmanager
+async def shop(jos: Jos, secret: str = "app-secret", access: str = "access") -> AsyncIterator[Client]:
+    """A client of the simulated platform on a socket."""
+    async with served(jos.app) as url, connections() as http:
+        account = Account("jd", "main", "12345", SecretStr(secret), url, SecretStr(access), rate=10_000, burst=10_000)
+        client = Client(http, PLATFORM, account, QUICK)
+        yield client
+
+
+def parsed(body: bytes) -> Any:
+    return CHANNEL.parse(Raw("jd", "main", START, body))
+
+
+async def listed(client: Client, since: int, until: int) -> list[Listed]:
+    return [one async for one in PLATFORM.changed(client, since, until)]
+
+
+def test_a_vector_of_our_own() -> None:
+    """As `printf '%s' 's3cretapp_key12345v2.0s3cret' | md5sum` prints it."""
+    assert sign("s3cret", {"v": "2.0", "app_key": "12345"}) == "741AC07D7A005CAF2350045C12ABEFDC"
+
+
+def test_rows_come_page_by_page_and_each_once() -> None:
+    """Three pages, nothing outside the window, each row with the time and the bytes that its order has."""
+    jos = Jos()
+    drafts = [draft(number) for number in range(1, 251)]
+    for one in drafts:
+        jos.happened(jd.body(one, event(one), ARTICLES))
+
+    async def run() -> list[Listed]:
+        async with shop(jos) as client:
+            return await listed(client, START + 10_000, START + 240_000)
+
+    found = asyncio.run(run())
+    assert sorted(one.number for one in found) == [one.name for one in drafts[9:239]]
+    for one in found[::40]:
+        order = parsed(one.body)
+        assert isinstance(order, Order)
+        assert (order.number, order.updated_at) == (one.number, one.changed_at)
+        assert order.total == next(each for each in drafts if each.name == one.number).total
+
+
+def test_a_row_that_changes_while_pages_are_read_hides_no_other() -> None:
+    """It leaves the window, and those after it move up a place: read backwards, none of them is jumped over."""
+    jos = Jos()
+    drafts = [draft(number) for number in range(1, 301)]
+    for one in drafts:
+        jos.happened(jd.body(one, event(one), ARTICLES))
+
+    async def run() -> set[str]:
+        async with shop(jos) as client:
+            seen: set[str] = set()
+            async for one in PLATFORM.changed(client, START, START + 400_000):
+                seen.add(one.number)
+                if len(seen) in {50, 150}:
+                    jos.happened(jd.body(drafts[len(seen)], event(drafts[len(seen)], after=500_000), ARTICLES))
+            return seen
+
+    seen = asyncio.run(run())
+    assert {one.name for one in drafts} - seen <= {drafts[50].name, drafts[150].name}
+
+
+def test_refunds_come_when_they_are_decided() -> None:
+    """Asked for: nothing yet, and the order is locked; decided: the money that is back, of that order."""
+    jos, one = Jos(), draft()
+    jos.happened(jd.body(one, event(one, "refunding"), ARTICLES))
+    jos.applied(jd.refund(one, event(one), 0))
+
+    async def run() -> list[Listed]:
+        async with shop(jos) as client:
+            return await listed(client, START, START + 60_000)
+
+    (order,) = asyncio.run(run())
+    assert parsed(order.body).hold is not None
+    assert isinstance(parsed(jd.refund(one, event(one), 0)), Skip)
+    jos.applied(jd.refund(one, event(one), 3))
+    back = parsed(asyncio.run(run())[1].body)
+    assert isinstance(back, Refund)
+    assert (back.order_id, back.amount) == (one.order_id, one.total)
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [("created", "created"), ("paid", "paid"), ("refunding", "paid"), ("refunded", "cancelled"), ("cancelled", "cancelled")],
+)
+def test_every_state_of_a_draft(status: str, found: str) -> None:
+    """What the simulator says is what the parser hears, from the search and from the database."""
+    one = draft(hold="存在风险")
+    for row in (jd.body, jd.pushed):
+        order = parsed(row(one, event(one, status), ARTICLES))
+        assert (order.status, order.order_id) == (found, one.order_id)
+        assert (order.hold is not None) == (status in {"paid", "refunding"})
+    assert parsed(jd.pushed(one, event(one), ARTICLES)).revision == START + one.created
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(ARTICLES)), st.integers(1, 5), st.integers(0, 60_000), st.booleans()),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(0, 100),
+)
+def test_a_draft_s_money_survives(drawn: list[tuple[str, int, int, bool]], percent: int) -> None:
+    """Whatever is sold for whatever price: the total, and amounts that add up."""
+    made = [Line(sku, count, 0 if gift else price, gift=gift) for sku, count, price, gift in drawn]
+    gross = sum(line.quantity * (line.price or 0) for line in made)
+    one = draft(lines=made, coupon=gross * percent // 200)
+    found = parsed(jd.body(one, event(one), ARTICLES))
+    assert isinstance(found, Order)
+    assert found.total == one.total == sum(line.price * line.quantity - (line.discount or 0) for line in found.lines)
+    assert "amounts-differ" not in found.tags
+    assert found.buyer.id is not None
+    assert one.buyer.detail not in str(found.ship_to)
+
+
+def test_what_the_platform_s_errors_mean() -> None:
+    """A dead token and a wrong secret are a person's business; a throttle, nonsense and an order that is not there are tried again."""
+
+    async def ask(jos: Jos, **values: Any) -> Exception:
+        async with shop(jos, **values) as client:
+            with pytest.raises((Unauthorised, Transient)) as raised:
+                await PLATFORM.detail(client, "290000000009")
+            return raised.value
+
+    for values in ({"access": "old"}, {"secret": "x"}):
+        assert isinstance(asyncio.run(ask(Jos(), **values)), Unauthorised)
+    for jos, code in (
+        (Jos(), "10400001"),
+        (Jos(trouble=Trouble(throttled=1.0)), "10100005"),
+        (Jos(trouble=Trouble(failing=1.0)), "http-502"),
+    ):
+        error = asyncio.run(ask(jos))
+        assert isinstance(error, Transient)
+        assert error.code == code
+
+
+def test_one_order_by_its_number() -> None:
+    """The answer as it came, and the channel reads it."""
+    jos, one = Jos(), draft()
+    jos.happened(jd.body(one, event(one), ARTICLES))
+
+    async def run() -> bytes:
+        async with shop(jos) as client:
+            return await PLATFORM.detail(client, one.name)
+
+    found = parsed(asyncio.run(run()))
+    assert (found.order_id, found.total, found.revision) == (one.order_id, one.total, START + one.created + 1)
