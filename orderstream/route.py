@@ -168,7 +168,8 @@ class Router:
         pack = self._packs(dossier.pack)
         verdict = judge(dossier, case.answers, pack, case.shipped_at)
         outcomes = (case.lifted, case.fraud)
-        said = _short((verdict, dossier.digest, dossier.status, outcomes))
+        # all that the record says, timings left out: what is said again after a crash under the same number is the same
+        said = _short((verdict, dossier.digest, dossier.status, dossier.currency, dossier.total, outcomes))
         if said == case.said:
             return self._records(case, verdict, pack, now, again=True) if again else []
         case.said = said

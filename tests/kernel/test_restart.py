@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from histories import BOOK, Record, T, histories, raw, run
+from histories import BOOK, KEYS, Record, T, histories, line, raw, run, text
 from hops import METRICS, NAMES, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agents import route
 from orderstream import engine, wire
 from orderstream.facts import Dossier
+from orderstream.replay import read_item
 
 quick = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32)
@@ -51,6 +52,23 @@ def test_death_at_any_point(history: list[Record], partitions: int, seed: int, d
     assert world.lines() == run(history)
     for topic in ("orders.verdicts", "orders.released", "orders.review", "orders.frozen", "orders.recalled"):
         assert {key: told for key, told in claims(world, topic).items() if len(told) > 1} == {}
+
+
+def test_what_a_number_says_it_says_for_ever() -> None:
+    """An edit of the sum alone, of an order that has no document any more, has a number of its own.
+
+    Said under the old one, it would be another thing under the same number as soon as a crash has it said again.
+    """
+    history = [
+        raw("1", T, T + n, {"currency": "CNY", "lines": [{"code": "c1", "quantity": 1, "price": price}]},
+            revision=n, updated_at=text(T + n), status="cancelled")
+        for n, price in ((1, "9.00"), (2, "8.00"))
+    ]  # fmt: skip
+    told = line()
+    said = [public.value for record in history for public in told.feed(read_item(record, KEYS, "CNY"))]
+
+    verdicts = [value for value in said if value is not None and "rules" in value]
+    assert [(value["verdict_seq"], value["total"]) for value in verdicts] == [(1, 900), (2, 800)]
 
 
 @quick
