@@ -54,9 +54,7 @@ topics_app = typer.Typer(help="创建与查看主题 · Create and list the topi
 catalogue_app = typer.Typer(help="商品目录 · The catalogue of articles.", **_STYLE)
 rules_app = typer.Typer(help="规则包与值班开关 · Rule packs and the on-call's switches.", **_STYLE)
 rejected_app = typer.Typer(help="被拒收的记录：查看与重放 · What is no order: looked at and replayed.", **_STYLE)
-intake_app = typer.Typer(
-    help="接收与等待 · What comes in, and what waits for its detail.", context_settings=_STYLE["context_settings"]
-)
+intake_app = typer.Typer(context_settings=_STYLE["context_settings"])
 app.add_typer(broker_app, name="broker")
 app.add_typer(topics_app, name="topics")
 app.add_typer(catalogue_app, name="catalogue")

@@ -364,7 +364,7 @@ def _about_yuan(value: Any) -> int | None:
     text = said(value) if isinstance(value, str) else value
     lowered = isinstance(text, str) and text.startswith("-")
     try:
-        found = None if absent(text) else _yuan(text[1:] if lowered else text, "")
+        found = None if absent(text) else _yuan(text.removeprefix("-") if isinstance(text, str) else text, "")
     except Fault:
         return None
     return -found if lowered and found is not None else found

@@ -263,7 +263,7 @@ async def test_what_webhooks_miss_comes_in_by_itself(fresh_topics: Callable[...,
             await until(lambda: line.number("polls_total", shop="main", outcome="ok") > 0)
             dropped: set[str] = set()
             sent = 0
-            async with served(create_app(settings, line.sink)) as door, httpx.AsyncClient(trust_env=False) as sender:
+            async with served(create_app(settings, line.sink)) as door, httpx.AsyncClient(trust_env=False, timeout=30) as sender:
                 for at in range(400):
                     number = f"W{at % 300}"  # a hundred of them change once more
                     body = market.change("main", number)
