@@ -624,7 +624,7 @@ class Entity:
 
     def _fire(self, judge: Judge, anchor: Entry, index: int) -> Fire | None:
         """The window that ends at this order, if it fires."""
-        if len(self.entries) < judge.least or judge.id in anchor.fact.out or index < 0:
+        if len(self.entries) < judge.fewest or judge.id in anchor.fact.out or index < 0:
             return None
         trusts = self._trusts(judge.id, anchor.fact.at)
         if any(not t.users for t in trusts):

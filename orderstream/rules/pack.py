@@ -49,6 +49,7 @@ class Judge:
         "by_day",
         "closures",
         "explains",
+        "fewest",
         "id",
         "kinds",
         "least",
@@ -75,10 +76,10 @@ class Judge:
         self.at_least = measure.at_least if measure else None
         self.above = measure.above if measure else None
         self.limit = self.at_least if self.at_least is not None else self.above
-        self.least = 0
+        self.fewest = 0
         """Orders that a window of it must have, to fire."""
         if measure is not None and (measure.count is not None or measure.distinct is not None):
-            self.least = self.at_least if self.at_least is not None else int(self.above or 0) + 1
+            self.fewest = self.at_least if self.at_least is not None else int(self.above or 0) + 1
         self.programs: dict[str, cel.Program] = {}
         for name in ("when", "unavailable", "members", "profile", "value", "limit", "detail"):
             source = getattr(rule, name)
@@ -158,8 +159,8 @@ class Judges:
         self.marking = [j for j in judges if j.marks_all]
         self.newest = [j for j in judges if not j.marks_all]
         self.windowed = [j for j in self.newest if j.windowed]
-        self.alone = [j for j in self.newest if j.least <= 1 or j.rule.needs or "profile" in j.programs]
-        self.firing_alone = [j for j in self.marking if j.least <= 1]
+        self.alone = [j for j in self.newest if j.fewest <= 1 or j.rule.needs or "profile" in j.programs]
+        self.firing_alone = [j for j in self.marking if j.fewest <= 1]
         self.span = max((j.span for j in judges), default=0)
 
 
