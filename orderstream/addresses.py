@@ -105,7 +105,7 @@ _CIPHER = re.compile(r"[$~#@].{14,}|(?=.*[0-9+/=])[A-Za-z0-9+/=_-]{16,}")
 
 def division(address: Address) -> str | None:
     """The code (6 digits) of the division that an address in China lies in; None where its text leaves a choice."""
-    return None if address.country not in CHINA else places.locate(_clean(_whole(address)))[0]
+    return None if address.country not in CHINA else _located(_whole(address))[0]
 
 
 def _whole(address: Address) -> str:
@@ -113,6 +113,11 @@ def _whole(address: Address) -> str:
 
 
 @lru_cache(maxsize=65536)
+def _located(whole: str) -> tuple[str | None, str]:
+    """The code of the division that a text names, and its rest."""
+    return places.locate(_clean(whole))
+
+
 def _clean(whole: str) -> str:
     """Half width, lower case, simplified; what stands between two numbers is `-`, other punctuation is gone."""
     said = unicodedata.normalize("NFKC", whole).lower().translate(_SAME)
@@ -127,7 +132,7 @@ def _clean(whole: str) -> str:
 def _chinese(whole: str, *, divided: bool = True) -> str | None:
     if masked(whole):
         return None
-    code, rest = places.locate(_clean(whole)) if divided else (None, _clean(whole))
+    code, rest = _located(whole) if divided else (None, _clean(whole))
     rest = _NUMERAL.sub(_number, rest)
     if code is not None and not code.endswith("00"):
         office = _OFFICE.match(rest)

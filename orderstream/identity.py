@@ -12,7 +12,7 @@ both show plainly; and a rule that asks for more confidence than a key has does 
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import ipaddress
 import re
 import unicodedata
@@ -29,6 +29,9 @@ KINDS: tuple[str, ...] = (
 )  # fmt: skip
 """Entity kinds. user: an account; person: who it is, on whatever channel; receiver: who receives where (for merging parcels);
 pair: a currency pair, "USD/CNY"."""
+
+BLOCK = 64
+"""Bytes: SHA-256's."""
 
 OPEN_KINDS: frozenset[str] = frozenset({"sku", "pair"})
 """Kinds whose keys are no personal data and stay readable."""
@@ -86,18 +89,21 @@ LADDER: dict[str, dict[str, tuple[Rung, ...]]] = {
 that have been seen to repeat, which no document promises."""
 
 
-class Key(NamedTuple):
-    """An entity's key, and how surely two with it are one."""
+class Known(NamedTuple):
+    """What an order is known by: kind -> its keys; unsure: those of them that are less than sure, and how sure they are."""
 
-    name: str
-    confidence: int
+    keys: dict[str, list[str]]
+    unsure: dict[str, int]
 
 
 class Keys:
     """Makes entity keys with one secret (bytes). A key is `kind:<32 hex digits>`; sku and pair stay as they are."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        # HMAC as RFC 2104 writes it, with what depends on the secret alone done once: hmac.digest would take three times as long
+        padded = (secret if len(secret) <= BLOCK else hashlib.sha256(secret).digest()).ljust(BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
 
     def __repr__(self) -> str:
         return "Keys(***)"
@@ -105,8 +111,10 @@ class Keys:
     def key(self, kind: str, value: str) -> str:
         if kind in OPEN_KINDS:
             return f"{kind}:{value}"
-        mac = hmac.digest(self._secret, f"{kind}\0{value}".encode(), "sha256")
-        return f"{kind}:{mac[:16].hex()}"
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(f"{kind}\0{value}".encode())
+        outer.update(inner.digest())
+        return f"{kind}:{outer.hexdigest()[:32]}"
 
     def user(self, channel: str, buyer: str) -> str:
         """A buyer's number means something on its channel only: 1001 of Shopify is not 1001 of the own shop."""
@@ -191,77 +199,81 @@ def place(value: Address | None) -> tuple[float, float] | None:
     return places.centre(code) if code else None
 
 
-def known(order: Order, keys: Keys, kinds: frozenset[str], least: Mapping[str, int], *, merging: bool) -> dict[str, list[Key]]:
-    """What an order is known by: kind -> its keys, of these kinds, each at least as sure as `least` says of its kind.
+def known(order: Order, keys: Keys, kinds: frozenset[str], least: Mapping[str, int], *, merging: bool) -> Known:
+    """The keys of an order, of these kinds, each at least as sure as `least` says of its kind.
 
     merging: whether parcels to one receiver are looked for.
     """
-    found: dict[str, list[Key]] = {}
+    known = Known({}, {})
+    found = known.keys
     buyer, to = order.buyer, order.ship_to
-
-    def put(kind: str, value: str | None) -> None:
-        if value is not None and kind in kinds:
-            found.setdefault(kind, []).append(Key(keys.key(kind, value), SURE))
-
     account = buyer.id if buyer.id is not None and not masked(buyer.id) else None
     if account is not None and "user" in kinds:
-        found["user"] = [Key(keys.user(order.channel, account), SURE)]
-    put("device", buyer.device)
+        found["user"] = [keys.user(order.channel, account)]
+    if buyer.device is not None and "device" in kinds:
+        found["device"] = [keys.key("device", buyer.device)]
     if buyer.phone and "phone" in kinds:
-        put("phone", phone(buyer.phone, to.country if to is not None else None))
+        number = phone(buyer.phone, to.country if to is not None else None)
+        if number is not None:
+            found["phone"] = [keys.key("phone", number)]
     if buyer.ip is not None:
-        put("ip", ip(buyer.ip))
-        put("segment", segment(buyer.ip))
-    put("payment", order.payment.id if order.payment.id is not None and not masked(order.payment.id) else None)
-    told = _platform(order, keys, kinds | {"address"} if merging else kinds, least, found) if order.keys else None
-    where = address(to) if merging or not kinds.isdisjoint(("address", "person")) else None
+        for kind, network in (("ip", ip(buyer.ip)), ("segment", segment(buyer.ip))):
+            if network is not None and kind in kinds:
+                found[kind] = [keys.key(kind, network)]
+    if order.payment.id is not None and "payment" in kinds and not masked(order.payment.id):
+        found["payment"] = [keys.key("payment", order.payment.id)]
+    parcel = _platform(order, keys, kinds, least, known) if order.keys else None
+    where = address(to) if merging or "address" in kinds or "person" in kinds else None
     if where is not None and "address" in kinds and least["address"] <= LIKELY:
-        found.setdefault("address", []).append(Key(keys.key("address", where), LIKELY))
+        _put(known, "address", keys.key("address", where), LIKELY)
     if "person" in kinds:
-        _person(order, keys, where, least["person"], found)
+        _person(order, keys, where, least["person"], known)
     if merging and to is not None:
         who = (phone(to.phone, to.country) if to.phone else None) or name(to.name) if where is not None else None
         if who is not None:
-            found["receiver"] = [Key(keys.key("receiver", f"{who}\0{where}"), LIKELY)]
-        if told is not None and account is not None:
-            found.setdefault("receiver", []).append(Key(keys.key("receiver", f"{order.channel}\0{account}\0{told}"), SURE))
-    return found
+            _put(known, "receiver", keys.key("receiver", f"{who}\0{where}"), LIKELY)
+        if parcel is not None and account is not None:
+            _put(known, "receiver", keys.key("receiver", f"{order.channel}\0{account}\0{parcel}"), SURE)
+    return known
 
 
-def _platform(
-    order: Order, keys: Keys, kinds: frozenset[str], least: Mapping[str, int], found: dict[str, list[Key]]
-) -> str | None:
-    """Puts the keys that the platform gives: of a kind and a reach the best. The address's by itself, None where there is none."""
-    taken = {(kind, "channel") for kind in found if kind == "user"}
-    where: str | None = None
-    for name_, rungs in LADDER.get(order.channel, {}).items():
-        value = order.keys.get(name_)
+def _put(known: Known, kind: str, key: str, confidence: int) -> None:
+    known.keys.setdefault(kind, []).append(key)
+    if confidence < SURE:
+        known.unsure[key] = confidence
+
+
+def _platform(order: Order, keys: Keys, kinds: frozenset[str], least: Mapping[str, int], known: Known) -> str | None:
+    """Puts the keys that the platform gives, of a kind and a reach the best; what it gives for the address, None where nothing."""
+    taken = {("user", "channel")} if "user" in known.keys else set()
+    parcel: str | None = None
+    for called, rungs in LADDER.get(order.channel, {}).items():
+        value = order.keys.get(called)
         if not value or masked(value):
             continue
         for kind, reach, confidence in rungs:
+            scope = {"shop": f"{order.channel}\0{order.shop}\0", "channel": f"{order.channel}\0", "everywhere": ""}[reach]
+            whole = f"{scope}{called}\0{value}"
+            if kind == "address" and parcel is None and confidence >= LIKELY:
+                parcel = whole
             if kind not in kinds or (kind, reach) in taken or confidence < least.get(kind, LIKELY):
                 continue
             taken.add((kind, reach))
-            if kind == "user":
-                found.setdefault(kind, []).append(Key(keys.user(order.channel, value), confidence))
-                continue
-            scope = {"shop": f"{order.channel}\0{order.shop}\0", "channel": f"{order.channel}\0", "everywhere": ""}[reach]
-            whole = f"{scope}{name_}\0{value}"
-            if kind == "address":
-                where = whole
-            if kind != "address" or kind in least:
-                found.setdefault(kind, []).append(Key(keys.key(kind, whole), confidence))
-    return where
+            # an account is one, wherever the parser has put it
+            key = keys.user(order.channel, value) if kind == "user" else keys.key(kind, whole)
+            _put(known, kind, key, confidence)
+    return parcel
 
 
-def _person(order: Order, keys: Keys, where: str | None, least: int, found: dict[str, list[Key]]) -> None:
+def _person(order: Order, keys: Keys, where: str | None, least: int, known: Known) -> None:
     """Who it is by what all channels may show: the number, and the name at the address; either order may lack one of them."""
     number = own(order)
     if number is not None:
-        found.setdefault("person", []).append(Key(keys.key("person", number), SURE))
-    called = name(order.ship_to.name) if where is not None and least <= LIKELY and order.ship_to is not None else None
-    if called is not None:
-        found.setdefault("person", []).append(Key(keys.key("person", f"{called}\0{where}"), LIKELY))
+        _put(known, "person", keys.key("person", number), SURE)
+    if where is not None and least <= LIKELY and order.ship_to is not None:
+        called = name(order.ship_to.name)
+        if called is not None:
+            _put(known, "person", keys.key("person", f"{called}\0{where}"), LIKELY)
 
 
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")

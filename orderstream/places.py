@@ -127,7 +127,6 @@ def _descend(text: str, under: Division, depth: int = 2) -> tuple[Division, str]
     return found[0] if len({hit[0].code for hit in found}) == 1 else None
 
 
-@lru_cache(maxsize=65536)
 def locate(text: str) -> tuple[str | None, str]:
     """(code of the deepest division that the text begins with, or None, and the rest of the text).
 

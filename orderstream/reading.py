@@ -83,17 +83,12 @@ class Reading:
     def _entities(self) -> dict[str, list[str]]:
         """Entity kind -> keys, of the kinds that the pack asks."""
         pack = self.pack
-        known = identity.known(self.order, self._keys, pack.kinds | {"user"}, pack.least, merging=pack.merge_within > 0)
-        found: dict[str, list[str]] = {}
-        for kind, several in known.items():
-            if kind == "user":
-                self.user = several[0].name
-                if kind not in pack.kinds:
-                    continue
-            found[kind] = [key.name for key in several]
-            for key in several:
-                if key.confidence < identity.SURE:
-                    self.unsure[key.name] = key.confidence
+        found, self.unsure = identity.known(
+            self.order, self._keys, pack.kinds | {"user"}, pack.least, merging=pack.merge_within > 0
+        )
+        self.user = found["user"][0] if "user" in found else None
+        if "user" not in pack.kinds:
+            found.pop("user", None)
         if "sku" in pack.kinds:
             skus = {*self.resolved.pieces, *(line.sku for line in self.resolved.lines if line.sku is not None and not line.gift)}
             found["sku"] = [f"sku:{sku}" for sku in sorted(skus)]
@@ -279,10 +274,10 @@ class Reading:
         place = identity.place(order.ship_to) if "user" in self.entities else None
         facts: dict[str, Fact] = {}
         for kind, entity_keys in self.entities.items():
-            barred = tuple(sorted(j.id for j in self.pack.by_kind.get(kind, ()) if j.id in out))
+            barred = tuple(sorted(j.id for j in self.pack.by_kind.get(kind, ()) if j.id in out)) if out else ()
             for key in entity_keys:
                 name = key.partition(":")[2]
-                blind = self.pack.stricter(kind, self.unsure.get(key, identity.SURE))
+                blind = self.pack.stricter(kind, self.unsure[key]) if key in self.unsure else ()
                 facts[key] = Fact(
                     order.order_id,
                     0,
@@ -387,6 +382,8 @@ def _line_map(line: Line) -> dict[str, Any]:
 
 def since(revisions: list[Revision], said: int) -> int:
     """received_at of the first record from which on, without a break up to the last that says it, the order has said this."""
+    if len(revisions) == 1:
+        return revisions[0].received_at
     first = 0
     for revision in reversed(revisions):
         if said in revision.said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from typing import Any
 
@@ -34,7 +35,7 @@ def known(one: Order, *kinds: str, least: int = LIKELY) -> dict[str, set[str]]:
     """Kind -> keys of an order, for rules that need so much confidence."""
     asked = frozenset(kinds or ("user", "person", "phone", "ip", "segment", "payment", "address"))
     found = identity.known(one, KEYS, asked, dict.fromkeys((*asked, "receiver"), least), merging=True)
-    return {kind: {key.name for key in several} for kind, several in found.items()}
+    return {kind: set(several) for kind, several in found.keys.items()}
 
 
 def meet(a: Order, b: Order, least: int = LIKELY) -> set[str]:
@@ -411,6 +412,15 @@ def test_every_key_of_the_ladder_counts_within_its_reach(which: tuple[str, str])
         assert (kind in meet(one, order(channel, "2", "other", keys={name: "K"}), WEAK)) == (reach != "shop")
         assert kind not in meet(one, order("api", "2", keys={name: "K"}), WEAK)
         assert (kind in known(one, least=LIKELY)) == (confidence >= LIKELY)
+
+
+@quick
+@given(st.binary(max_size=200), st.text(max_size=40))
+def test_a_key_is_an_hmac(secret: bytes, value: str) -> None:
+    """Of SHA-256 by RFC 2104, whatever the secret's length: keys that were made with the library stay what they are."""
+    mac = hmac.digest(secret, f"phone\0{value}".encode(), "sha256")
+
+    assert Keys(secret).key("phone", value) == f"phone:{mac[:16].hex()}"
 
 
 def test_a_buyers_key_counts_once_wherever_the_parser_puts_it() -> None:
