@@ -144,13 +144,16 @@ def test_a_bad_pack_and_bad_files_are_named(tmp_path: Path) -> None:
     [("PARTITIONS", "many"), ("TIMEZONE", "Mars/Olympus"), ("CURRENCY", "RMB"), ("BROKERS", "kafka"), ("SECRETS", "hunter2"),
      ("SECRETS", '{"api:main": ["hunter2", ""]}'), ("LOG_LEVEL", "loud")],
 )  # fmt: skip
-def test_a_bad_setting_is_named_and_its_value_is_not_shown(name: str, value: str) -> None:
+def test_a_bad_setting_is_named_and_its_value_is_not_shown(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 3; what was set may be a secret."""
-    done = run("settings", **{name: value})
-    assert done.returncode == 3
-    assert f"ORDERSTREAM_{name}" in done.stderr
-    assert "hunter2" not in done.stdout + done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.setenv(f"ORDERSTREAM_{name}", value)
+    assert cli.run(["settings"]) == 3
+    said = capsys.readouterr()
+    assert f"ORDERSTREAM_{name}" in said.err
+    assert "hunter2" not in said.out + said.err
+    assert len(said.err.splitlines()) == 1
 
 
 def test_settings_are_listed_with_their_variable_and_secrets_are_masked() -> None:
@@ -196,18 +199,14 @@ def test_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "s").iterdir()] == ["key"]
 
 
-def test_wrong_usage_is_two() -> None:
+def test_wrong_usage_is_two(capsys: pytest.CaptureFixture[str]) -> None:
     """As shells expect it."""
-    for arguments in (
-        ("nonsense",),
-        ("backtest",),
-        ("backtest", "--out", "x", "--orders", "f"),
-        ("catalogue", "load"),
-        ("verdicts",),
-    ):
-        done = run(*arguments)
-        assert done.returncode == 2, done
-        assert "Traceback" not in done.stderr
+    done = run("nonsense")
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    for arguments in (["backtest"], ["backtest", "--out", "x", "--orders", "f"], ["catalogue", "load"], ["verdicts"]):
+        assert cli.run(arguments) == 2, arguments
+        assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_bug_is_one_line_and_keeps_its_traceback(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Histories for the properties: few people, devices, addresses and articles, so that everything collides; times on the edges.
 
 A history is a list of replay records in arrival order. `run` puts one through the line.
+
+Strategies are made once: one made anew for each draw is analysed anew by hypothesis, which took a third of these tests' time.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +101,14 @@ def text(ms: int) -> str:
     return times.text(ms)
 
 
-def near(edges: Sequence[int]) -> st.SearchStrategy[int]:
-    return st.builds(lambda edge, by: max(0, edge + by), st.sampled_from(edges), st.sampled_from((0, 0, -1, 1)))
+NEAR = st.builds(lambda edge, by: max(0, edge + by), st.sampled_from(EDGES), st.sampled_from((0, 0, -1, 1)))
+"""ms: on an edge, or one beside it."""
+
+
+@lru_cache(maxsize=None, typed=True)
+def among(*values: Any) -> st.SearchStrategy[Any]:
+    """One of these."""
+    return st.sampled_from(values)
 
 
 LINES = st.lists(
@@ -120,33 +129,40 @@ LINES = st.lists(
 )
 
 
-def bodies(at: int) -> st.SearchStrategy[Record]:
+BUYERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(("u1", "u1", "u2", "u3")),
+        "device": st.sampled_from(("d1", "d2")),
+        "ip": st.sampled_from(("203.0.113.7", "203.0.113.9", "198.51.100.1", "2001:db8::1", "2001:db8::2")),
+        "phone": st.sampled_from(("17012345678", "+86 170-1234-5678", "13800000000", "138****0000")),
+        "registered_at": st.sampled_from((-HOUR, -DAY, -DAY + 1, HOUR)),
+    },
+)
+"""registered_at: ms from the order's creation."""
+BODIES = st.fixed_dictionaries(
+    {
+        "currency": st.sampled_from(("CNY", "CNY", "CNY", "CNY", "USD")),
+        "lines": LINES,
+        "buyer": BUYERS,
+        "ship_to": st.sampled_from(ADDRESSES),
+        "payment": st.sampled_from((None, {"id": "p1"}, {"id": "p1"}, {"id": "p2"})),
+        "remark": st.sampled_from((None, "快")),
+        "hold": st.sampled_from((None, None, None, "风控")),
+    },
+    optional={
+        "discounts": st.sampled_from(([{"kind": "coupon", "amount": "5.00"}], [{"kind": "shop", "amount": "15.01"}])),
+        "total": st.sampled_from(("999.00", "998.00", "10.00", "3000.00")),
+    },
+)
+
+
+def body(drawn: Record, at: int) -> Record:
     """What an order created at `at` says, without its number and its state."""
-    buyer = st.fixed_dictionaries(
-        {},
-        optional={
-            "id": st.sampled_from(("u1", "u1", "u2", "u3")),
-            "device": st.sampled_from(("d1", "d2")),
-            "ip": st.sampled_from(("203.0.113.7", "203.0.113.9", "198.51.100.1", "2001:db8::1", "2001:db8::2")),
-            "phone": st.sampled_from(("17012345678", "+86 170-1234-5678", "13800000000", "138****0000")),
-            "registered_at": st.sampled_from((text(at - HOUR), text(at - DAY), text(at - DAY + 1), text(at + HOUR))),
-        },
-    )
-    return st.fixed_dictionaries(
-        {
-            "currency": st.sampled_from(("CNY", "CNY", "CNY", "CNY", "USD")),
-            "lines": LINES,
-            "buyer": buyer,
-            "ship_to": st.sampled_from(ADDRESSES),
-            "payment": st.sampled_from((None, {"id": "p1"}, {"id": "p1"}, {"id": "p2"})),
-            "remark": st.sampled_from((None, "快")),
-            "hold": st.sampled_from((None, None, None, "风控")),
-        },
-        optional={
-            "discounts": st.sampled_from(([{"kind": "coupon", "amount": "5.00"}], [{"kind": "shop", "amount": "15.01"}])),
-            "total": st.sampled_from(("999.00", "998.00", "10.00", "3000.00")),
-        },
-    ).map(lambda body: {key: value for key, value in body.items() if value is not None})
+    said = {key: value for key, value in drawn.items() if value is not None}
+    if "registered_at" in said["buyer"]:
+        said["buyer"] = {**said["buyer"], "registered_at": text(at + said["buyer"]["registered_at"])}
+    return said
 
 
 def raw(number: str, at: int, received: int, body: Mapping[str, Any], **state: Any) -> Record:
@@ -165,27 +181,27 @@ def order_records(
     draw: st.DrawFn, number: str, days: Sequence[int], delays: Sequence[int], shifts: Sequence[int]
 ) -> list[Record]:
     """All records of one order: revisions, repeats, changes of mind. shifts: by what an edit moves its event time (ms)."""
-    at = T + draw(st.sampled_from(days)) + draw(near(EDGES)) + draw(near(EDGES))
+    at = T + draw(among(*days)) + draw(NEAR) + draw(NEAR)
     # clock-ahead by 5 minutes and a little; late by an hour and a little
-    transit = draw(st.sampled_from((0, 3, 3, 3, SECOND, HOUR, HOUR + 1, -5 * MINUTE, -5 * MINUTE - 1)))
+    transit = draw(among(0, 3, 3, 3, SECOND, HOUR, HOUR + 1, -5 * MINUTE, -5 * MINUTE - 1))
     received = at + transit
-    first = draw(bodies(at))
-    status = draw(st.sampled_from(("paid", "paid", "paid", "created", "refunding", "cancelled")))
+    first = body(draw(BODIES), at)
+    status = draw(among("paid", "paid", "paid", "created", "refunding", "cancelled"))
     out = [raw(number, at, received, first, revision=1, status=status, updated_at=text(received))]
-    for revision in range(2, 2 + draw(st.sampled_from((0, 0, 0, 1, 2)))):
-        received += draw(st.sampled_from(delays)) + draw(st.sampled_from((0, 1, 2)))
+    for revision in range(2, 2 + draw(among(0, 0, 0, 1, 2))):
+        received += draw(among(*delays)) + draw(among(0, 1, 2))
         # what an edit past the horizon still moves is a question of its own: test_moving.py
         if received - at <= 24 * HOUR:
-            first = draw(st.one_of(st.just(first), bodies(at)))
-            at += draw(st.sampled_from(shifts))
+            first = body(draw(BODIES), at) if draw(among(False, True)) else first
+            at += draw(among(*shifts))
         if received - at <= 24 * HOUR or status not in WITHDRAWN:
             # what comes back to windows that are long forgotten is nobody's promise
-            status = draw(st.sampled_from(("paid", "paid", "cancelled", "refunded", "refunding", "created")))
+            status = draw(among("paid", "paid", "cancelled", "refunded", "refunding", "created"))
         out.append(raw(number, at, received, first, revision=revision, status=status, updated_at=text(received)))
-    if draw(st.sampled_from((False, False, True))):
+    if draw(among(False, False, True)):
         # said again, later, and meaning something else: (revision, updated_at) says that it is the same
         again = draw(st.sampled_from(out))
-        when = times.parse(again["received_at"]) + draw(st.sampled_from((1, SECOND, HOUR)))
+        when = times.parse(again["received_at"]) + draw(among(1, SECOND, HOUR))
         out.append({**again, "received_at": text(when), "body": {**again["body"], "remark": "again"}})
     return out
 
@@ -193,25 +209,25 @@ def order_records(
 @st.composite
 def references(draw: st.DrawFn, days: Sequence[int]) -> Record:
     """A record of what is known beside orders."""
-    at = T + draw(st.sampled_from(days)) + draw(near(EDGES))
-    kind = draw(st.sampled_from(("stock", "stock", "stock", "trust", "floor", "rate")))
+    at = T + draw(among(*days)) + draw(NEAR)
+    kind = draw(among("stock", "stock", "stock", "trust", "floor", "rate"))
     if kind == "rate":
-        return {"kind": kind, "at": text(at), "pair": "USD/CNY", "rate": draw(st.sampled_from(("7.00", "6.80")))}
+        return {"kind": kind, "at": text(at), "pair": "USD/CNY", "rate": draw(among("7.00", "6.80"))}
     if kind == "stock":
         locks = draw(st.sampled_from(([], ["api:main:1"], ["api:main:2", "api:main:3"])))
-        available = draw(st.sampled_from((0, 2, 3, 100)))
+        available = draw(among(0, 2, 3, 100))
         return {
             "kind": kind,
             "at": text(at),
-            "sku": draw(st.sampled_from(("SKU1", "SKU2", "SKU3"))),
+            "sku": draw(among("SKU1", "SKU2", "SKU3")),
             "available": available,
             "locks": locks,
         }
-    until = at + draw(st.sampled_from((1, SECOND, MINUTE, DAY, 40 * DAY)))
+    until = at + draw(among(1, SECOND, MINUTE, DAY, 40 * DAY))
     if kind == "floor":
-        price = draw(st.sampled_from(("84.99", "84.98", "9.00")))
+        price = draw(among("84.99", "84.98", "9.00"))
         return {"kind": kind, "sku": "SKU1", "from": text(at), "until": text(until), "price": price}
-    entity, key, rules, among = draw(
+    entity, key, rules, others = draw(
         st.sampled_from(
             (
                 ("payment", "p1", ["payment-shared"], ["u1", "u2"]),
@@ -232,7 +248,13 @@ def references(draw: st.DrawFn, days: Sequence[int]) -> Record:
         "rules": rules,
         "why": "known",
     }
-    return {**trust, "with": among} if among else trust
+    return {**trust, "with": others} if others else trust
+
+
+@cache
+def told(*days: int) -> st.SearchStrategy[list[Record]]:
+    """A few of them."""
+    return st.lists(references(days), max_size=4)
 
 
 @st.composite
@@ -244,7 +266,7 @@ def histories(
     records: list[Record] = []
     for number in range(1, count + 1):
         records += draw(order_records(str(number), days, delays, shifts))
-    records += draw(st.lists(references(days), max_size=4))
+    records += draw(told(*days))
     return sorted(records, key=when)
 
 
