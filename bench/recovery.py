@@ -50,6 +50,8 @@ STRETCHES = 24
 """The day is made hour by hour: a million orders at once would be gigabytes of Python."""
 PROBES = 40
 """Orders that are sent while no worker is there."""
+ARCHIVES_REST_S = 15.0
+"""Without a byte for so long, they are done."""
 FILL_QUIET_S = 120.0
 """Without progress for this long, the fill has failed."""
 RESTART_S = 900.0
@@ -161,10 +163,21 @@ class Recovery:
     # -- restarting
 
     async def settle(self, names: Sequence[str]) -> None:
-        """Workers on the filled state, so that a kill ends one that had been at work."""
+        """Workers on the filled state, so that a kill ends one that had been at work, until they have dumped what is due.
+
+        A day's orders come in a day, here in minutes: dumps have not kept up with them.
+        """
         for name in names:
             self._worker(name)
         await self.line.until_ready(names, RESTART_S)
+        size, since = -1, time.monotonic()
+        while time.monotonic() - since < ARCHIVES_REST_S:
+            await asyncio.sleep(1)
+            self.line.check()
+            now = sum(self.line.disk(f"-{hop}-archive-") for hop in HOPS)
+            if now != size:
+                size, since = now, time.monotonic()
+        self._say(f"归档 archives {size / 1e6:.0f} MB")
 
     async def restart(self, names: Sequence[str], number: int, *, gently: bool, spy: Path | None) -> dict[str, Any]:
         """Ends the workers `names`, sends probes, starts as many and measures. Their names are taken anew."""

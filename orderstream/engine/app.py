@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 _PARK_S = 5.0
 
 
-_PIECES = 8
-"""Pieces of a dump that are written a second, so that a dump is some percent of a worker's time."""
+_DUMP_S, _DUMP_QUIET_S = 0.05, 0.3
+"""What of a second may go into a dump while there is work, and while there is none."""
 _PROGRESS_S = 5.0
 
 
@@ -381,6 +381,7 @@ class Engine:
                 await asyncio.sleep(self.tuning.idle_interval_s)
                 self.watch.tick()
                 consumer = self.app.consumer
+                quiet = True
                 for lane in list(self._lanes.values()):
                     backlogs = [(topic, consumer.backlog(TP(topic, lane.partition))) for topic in lane.hop.topics]
                     for topic, records in backlogs:
@@ -388,20 +389,21 @@ class Engine:
                             self.watch.lag(topic, lane.partition, records)
                     if all(records == 0 for _, records in backlogs):
                         await lane.idle()
-                await self._archive()
+                    else:
+                        quiet = False
+                await self._archive(_DUMP_QUIET_S if quiet else _DUMP_S)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a state
             self.fail(error)
 
-    async def _archive(self) -> None:
-        """A little of what is due in the archives: one state is dumped at a time, some pieces a second."""
+    async def _archive(self, seconds: float) -> None:
+        """What is due in the archives, for so long: one state is dumped at a time, a piece after the other."""
+        until = monotonic() + seconds
         for lane in list(self._lanes.values()):
-            for _ in range(_PIECES):
-                if not await lane.tend():
-                    break
-            else:
-                break
+            while await lane.tend():
+                if monotonic() > until:
+                    return
 
     async def stop(self) -> None:
         for task in self._followers:
