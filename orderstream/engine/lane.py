@@ -170,6 +170,8 @@ class Lane:
         self.archive.begun_at = time.time()
         self.archive.grown -= dump.began
         self.archive.dumped = dump.size
+        # a reader begins where the last record says, and it may be long until there is something to say
+        self._watch_over(await self.archive.piece([], self.token))
         return False
 
     async def _write(self, piece: list[bytes]) -> None:
