@@ -494,3 +494,9 @@ def test_a_pack_that_says_nothing_of_confidence_is_what_it_was() -> None:
     """The default is not part of what a pack says, so its version stays."""
     assert "confidence" not in json.loads(STANDARD.encode())["rules"]["address-sum"]
     assert msgspec.convert(rule("xx", ["user"]), Rule).confidence == "likely"
+
+
+def test_a_place_is_an_area() -> None:
+    """What facts hold of a place is a hundredth of a degree wide: nobody's door."""
+    assert identity.place(Address(lat=30.274151, lon=120.155149)) == (30.27, 120.16)
+    assert identity.place(Address(lat=30.27, lon=120.16)) == (30.27, 120.16)
