@@ -93,6 +93,7 @@ def channel(name: str) -> Channel:
 @cache
 def registry() -> dict[str, Channel]:
     """Every channel there is, by id."""
-    from orderstream.channels import api, shopify  # noqa: PLC0415  the modules import this one
+    from orderstream.channels import api, shopify, youzan  # noqa: PLC0415  the modules import this one
 
-    return {module.CHANNEL.id: module.CHANNEL for module in (api, shopify)}
+    found: tuple[Channel, ...] = (api.CHANNEL, shopify.CHANNEL, youzan.CHANNEL)
+    return {one.id: one for one in found}

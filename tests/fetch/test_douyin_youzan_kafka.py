@@ -26,9 +26,9 @@ from orderstream.simulators import douyin as douyin_shop
 from orderstream.simulators import youzan as youzan_shop
 from orderstream.simulators.drafts import Draft, Event, Line
 from orderstream.simulators.people import People
+from orderstream.simulators.served import served
 from orderstream.simulators.trouble import Trouble
 from orderstream.wire import read_raw
-from tests.platforms.served import served
 
 pytestmark = pytest.mark.stream
 
