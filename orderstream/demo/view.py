@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -151,7 +150,7 @@ def conclude(console: Console, scenario: Scenario, tally: Tally, result: Summary
 
 
 def _channels(result: Summary) -> Table:
-    table = Table(title="各渠道 · by channel", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title="各渠道 · by channel", title_justify="left", box=None, padding=(0, 1, 0, 0))
     for heading in ("渠道\nchannel", "发送\nsent", "放行\nreleased", "复核\nreview", "冻结\nfrozen", "撤回\nwithdrawn",
                     "拒收\nrejected", "丢失\nlost", "识别\ncaught", "误报\nfalse"):  # fmt: skip
         table.add_column(heading, justify="left" if heading.startswith("渠道") else "right", no_wrap=True)

@@ -6,6 +6,7 @@ is by then. Nothing here sends anything; who does asks `posting` what to send.
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,21 +15,22 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI
 
 from orderstream.channels import api, shopify
-from orderstream.simulators import assortment, youzan
+from orderstream.simulators import assortment, douyin, taobao, wechat, youzan
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event
 from orderstream.simulators.scenario import Delivery
 from orderstream.simulators.trouble import Trouble
 
-SILENT: frozenset[str] = frozenset()
+SILENT = frozenset({"taobao"})
 """Channels that push nothing: their queue is pulled from, or they are asked."""
 
 Happened = Callable[[Delivery, Draft, Event], None]
 
 
 class Posting(NamedTuple):
-    """A webhook as it goes out."""
+    """A webhook as it goes out. message: what it says, out of its list or its seal: what is kept of it."""
 
+    message: bytes
     body: bytes
     headers: Mapping[str, str]
     query: Mapping[str, str] = {}
@@ -90,6 +92,7 @@ class Market:
 
 def posting(delivery: Delivery, secret: str) -> Posting:
     """The webhook of a delivery, signed now."""
+    message = delivery.body
     match delivery.channel:
         case "shopify":
             headers = shopify.sign(
@@ -102,9 +105,15 @@ def posting(delivery: Delivery, secret: str) -> Posting:
             )
         case "youzan":
             headers = youzan.sign(delivery.body, secret)
+        case "douyin":
+            # a push is a list, ours of one
+            message, headers = delivery.body[1:-1], douyin.sign(delivery.body, secret)
+        case "wechat":
+            query, sealed = wechat.sign(delivery.body, secret, int(time.time()))
+            return Posting(message, sealed, {"content-type": "application/json"}, query)
         case _:
             headers = api.sign(delivery.body, secret, int(time.time()))
-    return Posting(delivery.body, headers)
+    return Posting(message, delivery.body, headers)
 
 
 def _youzan(articles: dict[str, Article], trouble: Trouble) -> Seat:
@@ -114,4 +123,37 @@ def _youzan(articles: dict[str, Article], trouble: Trouble) -> Seat:
     return Seat(platform.app, f"{key}:{secret}", account, lambda _, draft, event: platform.put(draft, event, articles))
 
 
-_SEATS: dict[str, Callable[[dict[str, Article], Trouble], Seat]] = {"youzan": _youzan}
+def _douyin(articles: dict[str, Article], trouble: Trouble) -> Seat:
+    key, secret = secrets.token_hex(9), secrets.token_hex(16)
+    platform = douyin.Platform(key, secret, trouble)
+    account = {"app_key": key, "app_secret": secret, "extra": {"shop_id": "77977"}}
+    return Seat(platform.app, f"{key}:{secret}", account, lambda _, draft, event: platform.put(draft, event, articles))
+
+
+def _wechat(articles: dict[str, Article], trouble: Trouble) -> Seat:
+    app, secret = f"wx{secrets.token_hex(8)}", secrets.token_hex(16)
+    platform = wechat.Platform(app, secret, trouble)
+    # an EncodingAESKey is 43 characters of base64
+    signed = f"{app}:{secrets.token_hex(16)}:{base64.b64encode(secrets.token_bytes(32)).decode()[:43]}"
+    account = {"app_key": app, "app_secret": secret}
+    return Seat(platform.app, signed, account, lambda _, draft, event: platform.put(draft, event, articles))
+
+
+def _taobao(articles: dict[str, Article], trouble: Trouble) -> Seat:
+    key, secret, session = secrets.token_hex(4), secrets.token_hex(16), secrets.token_hex(16)
+    platform = taobao.Top(f"{key}:{secret}", session, trouble=trouble)
+
+    def happened(delivery: Delivery, draft: Draft, event: Event) -> None:
+        # the message is the one of then, the trade the one of now
+        platform.happened(delivery.body, taobao.detail(draft, event, articles))
+
+    account = {"app_key": key, "app_secret": secret, "token": session}
+    return Seat(platform.app, f"{key}:{secret}", account, happened)
+
+
+_SEATS: dict[str, Callable[[dict[str, Article], Trouble], Seat]] = {
+    "youzan": _youzan,
+    "douyin": _douyin,
+    "wechat": _wechat,
+    "taobao": _taobao,
+}

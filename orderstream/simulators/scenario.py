@@ -24,7 +24,7 @@ import orjson
 from orderstream import times
 from orderstream.channels import channel as channel_of
 from orderstream.orders import Raw
-from orderstream.simulators import api, shopify, youzan
+from orderstream.simulators import api, douyin, shopify, taobao, wechat, youzan
 from orderstream.simulators import assortment as goods
 from orderstream.simulators.drafts import Draft, Event, Line, compact
 from orderstream.simulators.people import DEQING, HANGZHOU, HUZHOU, People, Person
@@ -43,16 +43,28 @@ USD = 7.11
 """Yuan for a dollar, as the scenario's `rate` record says."""
 
 
-MARKETPLACES: tuple[str, ...] = ("youzan",)
+MARKETPLACES: tuple[str, ...] = ("youzan", "douyin", "wechat", "taobao")
 """The channels that have one shop more each, `main`, where they are asked for."""
+
+HOLDING = frozenset({"wechat", "taobao", "jd"})
+"""Marketplaces that can tell a shop not to ship."""
+ASKED_ABOUT_REFUNDS = frozenset({"jd"})
+"""Marketplaces whose orders do not say that a refund is under way."""
 
 SHOPS = (f"api:{MAIN}", f"api:{LIVE}", f"shopify:{SITE}", *(f"{channel}:{MAIN}" for channel in MARKETPLACES))
 """Every shop that may sell."""
 
-BODIES = {"api": api.body, "shopify": shopify.body, "youzan": youzan.body}
+BODIES = {
+    "api": api.body,
+    "shopify": shopify.body,
+    "youzan": youzan.body,
+    "douyin": douyin.body,
+    "wechat": wechat.body,
+    "taobao": taobao.body,
+}
 """How each channel's webhooks say what a draft is."""
 
-DETAILS = {"youzan": youzan.detail}
+DETAILS = {"youzan": youzan.detail, "douyin": douyin.detail, "wechat": wechat.detail, "taobao": taobao.detail}
 """What a platform answers when it is asked for the order that its webhook only names."""
 
 
@@ -141,7 +153,7 @@ def make(
 
 def beside(orders: int) -> int:
     """How many orders a marketplace's shop has beside a peak of so many."""
-    return max(8, orders // 25)
+    return max(10, orders // 25)
 
 
 def write_catalogue(path: Path, scenario: Scenario) -> None:
@@ -580,19 +592,44 @@ class _Peak:
         """A shop on each: mostly people who just buy, and of each thing that goes wrong there a few."""
         count = beside(self.size)
         few = 1 + count // 60
+        if {"taobao", "douyin"} <= {*channels}:
+            self._two_channels(few)
         for channel in channels:
             self._market_double(channel, few)
-            self._market_refunding(channel, few)
+            if channel not in ASKED_ABOUT_REFUNDS:
+                self._market_refunding(channel, few)
+            if channel in HOLDING:
+                self._market_held(channel, few)
             self._market_unknown(channel, few)
             self._market_cancelled(channel, few)
-            plain = count - 5 * few
+            plain = count - sum(order.startswith(f"{channel}:") for order in self.expected)
             for i in range(plain):
                 self._market_ordinary(self._market_draft(channel, int((i + self.rng.random()) * self.span / plain)))
         shops = len(channels) * few
+        refunding, holding = (
+            few * len([c for c in channels if c in some]) for some in ({*channels} - ASKED_ABOUT_REFUNDS, HOLDING)
+        )
         self._note("market-double", "平台店铺重复下单", "double orders in marketplaces' shops", shops)
-        self._note("market-refund", "平台店铺发货前申请退款", "refunds under way in marketplaces' shops", shops)
+        self._note("market-refund", "平台店铺发货前申请退款", "refunds under way in marketplaces' shops", refunding)
+        self._note("market-hold", "平台要求店铺暂停发货", "marketplaces that say do not ship", holding)
         self._note("market-unknown", "平台店铺的编码未映射", "unmapped codes in marketplaces' shops", shops)
         self._note("market-cancelled", "平台店铺下单、付款、取消", "paid and cancelled in marketplaces' shops", shops)
+
+    def _two_channels(self, count: int) -> None:
+        """One buyer, one article, two channels with a code each: seen where both show who receives, and not where they hide it."""
+        for i in range(2 * count):
+            shown = i % 2 == 0
+            buyer = self.people.buyer()
+            first = self._moment(0.1 + 0.35 * i / count)
+            lines = [self._line(self.hot[0])]
+            self._send(self._draft(first, lines, buyer=buyer, channel="taobao", open=shown))
+            again = first + self.rng.randint(2_000, min(240_000, max(4_000, self.span // 6)))
+            # the same person has another number on every channel
+            other = replace(buyer, user=self.people.buyer().user)
+            rules = ("duplicate-order",) if shown else ()
+            draft = self._draft(again, lines, buyer=other, channel="douyin", open=shown)
+            self._send(draft, rules=rules, incident="two-channels" if shown else None)
+        self._note("two-channels", "同一买家在淘宝和抖音重复下单", "one buyer's double orders on Taobao and Douyin", count)
 
     def _market_draft(self, channel: str, at: int, lines: list[Line] | None = None) -> Draft:
         """An order that no medium or high rule has anything to say about."""
@@ -626,6 +663,12 @@ class _Peak:
             draft = self._market_draft(channel, self._moment(0.15 + 0.7 * i / count), [self._line(self.shelf[8])])
             self._send(draft, rules=("refund-open",), incident="market-refund", revision=1)
             self._deliver(draft, draft.created + self._soon(), status="refunding", revision=2)
+
+    def _market_held(self, channel: str, count: int) -> None:
+        for i in range(count):
+            draft = self._market_draft(channel, self._moment(0.15 + 0.7 * i / count), [self._line(self.shelf[8])])
+            draft.hold = "平台风控：请勿发货"
+            self._send(draft, rules=("platform-hold",), incident="market-hold")
 
     def _market_unknown(self, channel: str, count: int) -> None:
         for i in range(count):

@@ -22,7 +22,7 @@ from orderstream.rules import pack
 from orderstream.rules.book import PackBook
 from orderstream.settings import data_file
 from orderstream.simulators import Scenario, make, write_catalogue, write_replay
-from orderstream.simulators.scenario import MARKETPLACES, beside, detail_of
+from orderstream.simulators.scenario import ASKED_ABOUT_REFUNDS, HOLDING, MARKETPLACES, beside, detail_of
 from orderstream.times import HOUR, MINUTE, SECOND
 
 START = times.parse("2026-11-11T20:00:00+08:00")
@@ -80,7 +80,10 @@ def test_marketplaces_come_on_top_and_change_nothing(orders):
     assert Counter(o.partition(":")[0] for o in set(whole.expected) - set(ours)) == dict.fromkeys(MARKETPLACES, beside(orders))
     for name in MARKETPLACES:
         theirs = {e.incident for o, e in whole.expected.items() if o.startswith(name + ":")}
-        assert theirs >= {"market-double", "market-refund", "market-unknown", "market-cancelled"}
+        assert theirs >= {"market-double", "market-unknown", "market-cancelled"}
+        assert ("market-refund" in theirs, "market-hold" in theirs) == (name not in ASKED_ABOUT_REFUNDS, name in HOLDING)
+    counts = Counter(e.incident for e in whole.expected.values() if e.incident and (e.rules or e.outcome == "withdrawn"))
+    assert all(counts[i.id] == i.orders > 0 for i in whole.incidents if i.id.startswith(("market-", "two-")))
 
 
 def test_full_size_has_every_incident_as_told():
@@ -175,6 +178,24 @@ def test_double_orders_share_a_user_or_device_within_five_minutes():
             and skus(b) & skus(mine)
         ]
         assert len(before) == 1, o
+
+
+def test_a_buyer_on_two_channels_is_told_by_what_both_show(tmp_path):
+    """One person, one article under two codes: caught where name and number stand there plainly; masked, nothing joins the two."""
+    whole = make(80, rate=50, start=START, marketplaces=("taobao", "douyin"))
+    first: dict[str, Order] = {}
+    for d in whole.deliveries:
+        if d.channel in ("taobao", "douyin"):
+            raw = Raw(d.channel, d.shop, 0, d.body, detail=detail_of(d))
+            parsed = channel(d.channel).parse(raw)
+            assert isinstance(parsed, Order)
+            first.setdefault(d.order_id, parsed)
+    [caught] = [first[o] for o, e in whole.expected.items() if e.incident == "two-channels"]
+    [before] = [o for o in first.values() if o.channel == "taobao" and o.ship_to.phone == caught.ship_to.phone]
+    assert 0 < caught.created_at - before.created_at < 5 * MINUTE
+    assert caught.lines[0].code != before.lines[0].code
+    assert caught.buyer.id != before.buyer.id
+    assert sum("*" in o.ship_to.phone for o in first.values()) == len(first) - 2
 
 
 def test_long_runs_keep_each_incident_inside_its_window():

@@ -40,7 +40,7 @@ class Traffic:
         self.copies = 1
         """How often each delivery is sent, all at once."""
         self.acknowledged: dict[str, set[str]] = {}
-        """Order id -> sha256 of each body of it that intake acknowledged."""
+        """Order id -> sha256 of each message of it that intake acknowledged."""
         self.since: dict[str, float] = {}
         """Order id -> when (monotonic seconds) its first delivery was acknowledged."""
         self.refused: list[str] = []
@@ -137,7 +137,7 @@ class Traffic:
             finally:
                 self._free.put_nowait(client)
             if status == 200:
-                self._note(delivery, {hashlib.sha256(delivery.body).hexdigest()})
+                self._note(delivery, {hashlib.sha256(posting.message).hexdigest()})
                 return
             if not (status in (0, 408, 429) or status >= 500):
                 self.refused.append(f"{delivery.order_id} -> {status}")
