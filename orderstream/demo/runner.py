@@ -33,16 +33,19 @@ from orderstream.demo.shops import Shops
 from orderstream.demo.tally import Summary, Tally
 from orderstream.demo.view import View, conclude
 from orderstream.errors import BadFile, RunFailed
+from orderstream.fetch.process import group as fetchers
 from orderstream.rules import pack as packs
 from orderstream.settings import PREFIX, Settings, data_file
 from orderstream.simulators import Scenario, make, write_catalogue
+from orderstream.simulators.market import Market
+from orderstream.simulators.scenario import MARKETPLACES, SHOPS
+from orderstream.simulators.served import served
 
 READY_SECONDS = 60.0
 SETTLE_SECONDS = 60.0
 """How long after the last acknowledgement every order must have its verdict."""
 QUIET_SECONDS = 1.5
 """No new verdict for this long, with nothing waiting: the run is over, recalls that follow the last orders included."""
-SHOPS = ("api:main", "api:live", "shopify:global")
 
 
 def run(settings: Settings, *, orders: int = 3_000, rate: float = 50.0, report: Path | None = None, workers: int = 2) -> int:
@@ -88,13 +91,14 @@ class _Demo:
         self._shared = False
         self._settings = settings
         self._env: dict[str, str] = {}
-        self._secrets = {shop: secrets.token_hex(24) for shop in SHOPS}
+        self._market = Market(SHOPS)
+        self._market_port = 0
 
     def play(self, orders: int, rate: float, report: Path | None) -> None:
         self._kafka()
         self._topics()
         # only what the processes need before the first order; the peak itself is dated when they are ready
-        shop = make(orders, rate=rate, start=_now())
+        shop = make(orders, rate=rate, start=_now(), marketplaces=MARKETPLACES)
         self._load(shop)
         self._start(shop)
         result, unsure = asyncio.run(self._peak(orders, rate))
@@ -126,11 +130,10 @@ class _Demo:
 
     def _topics(self) -> None:
         assert self._broker is not None
-        port = broker.free_port()
+        port, self._market_port = broker.free_port(), broker.free_port()
         prefix = f"{self._given.topic_prefix}demo-{secrets.token_hex(3)}." if self._shared else self._given.topic_prefix
-        file = self._home / "secrets.json"
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            json.dump({shop: [secret] for shop, secret in self._secrets.items()}, out)
+        file = self._own("secrets.json", {shop: [secret] for shop, secret in self._market.secrets.items()})
+        accounts = self._own("platforms.json", self._market.accounts(f"http://127.0.0.1:{self._market_port}"))
         values: dict[str, str] = {
             "BROKERS": self._broker.address,
             "TOPIC_PREFIX": prefix,
@@ -139,12 +142,13 @@ class _Demo:
             "INTAKE_PORT": str(port),
             "METRICS_PORT": "0",
             "SECRETS_FILE": str(file),
+            "PLATFORMS_FILE": str(accounts),
             "LOG_LEVEL": "WARNING",
         }
         self._env = os.environ | {PREFIX + name: value for name, value in values.items()}
         # the user's own shops have no business here
-        self._env.pop(PREFIX + "SECRETS", None)
-        self._env.pop(PREFIX + "KEY_FILE", None)
+        for own in ("SECRETS", "PLATFORMS", "KEY_FILE"):
+            self._env.pop(PREFIX + own, None)
         self._settings = self._given.model_copy(
             update={
                 "brokers": self._broker.address,
@@ -158,6 +162,13 @@ class _Demo:
         self._env[PREFIX + "KEY"] = self._settings.hash_key().decode()
         changes = topics.now(topics.apply(self._broker.address, self._settings))
         self._say(f"{len(changes)} 个主题就绪 · {len(changes)} topics are there")
+
+    def _own(self, name: str, values: Mapping[str, Any]) -> Path:
+        """A file that only we may read."""
+        file = self._home / name
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            json.dump(values, out)
+        return file
 
     def _load(self, shop: Scenario) -> None:
         catalogue = self._home / "catalogue.jsonl"
@@ -175,7 +186,10 @@ class _Demo:
             self._process(f"worker-{number}", "orderstream", "worker", STATE_DIR=str(self._home / f"worker-{number}"))
         self._process("erp", "orderstream.consumers.erp")
         self._process("wms", "orderstream.consumers.wms", "--stock", str(stock))
-        self._say(f"启动：接收、{self._workers} 个工作进程、ERP、WMS · started: intake, {self._workers} workers, ERP, WMS")
+        self._process("fetch", "orderstream", "fetch")
+        self._say(
+            f"启动：接收、取详情、{self._workers} 个工作进程、ERP、WMS · started: intake, fetch, {self._workers} workers, ERP, WMS"
+        )
 
     def _process(self, name: str, module: str, *arguments: str, **values: str) -> Child:
         env = self._env | {PREFIX + setting: value for setting, value in values.items()}
@@ -197,12 +211,19 @@ class _Demo:
 
     async def _peak(self, orders: int, rate: float) -> tuple[Summary, list[str]]:
         """Wait until all is up, send the peak, wait for its verdicts. The result, and a sentence for each thing gone wrong."""
-        await self._ready()
-        scenario = make(orders, rate=rate, start=_now() + 500, zone=self._given.timezone)
+        async with served(self._market.app, self._market_port):
+            await self._ready()
+            return await self._played(orders, rate)
+
+    async def _played(self, orders: int, rate: float) -> tuple[Summary, list[str]]:
+        scenario = make(orders, rate=rate, start=_now() + 500, zone=self._given.timezone, marketplaces=MARKETPLACES)
         await self._reference(scenario)
         tally = Tally(scenario)
-        shops = Shops(f"http://127.0.0.1:{self._settings.intake_port}", self._secrets, tally.acknowledged)
-        self._say(f"发送 {orders} 单，约 {rate:g} 单/秒 · sending {orders} orders at about {rate:g} a second")
+        shops = Shops(f"http://127.0.0.1:{self._settings.intake_port}", self._market, tally.acknowledged)
+        size = len(scenario.expected)
+        self._say(
+            f"{len(SHOPS)} 家店铺发送 {size} 单，约 {rate:g} 单/秒 · {len(SHOPS)} shops send {size} orders at about {rate:g} a second"
+        )
         async with _verdicts(self._settings, tally) as reader:
             with View(self._console, scenario, tally, _titles()) as view:
                 sending = asyncio.create_task(shops.send(scenario))
@@ -233,16 +254,19 @@ class _Demo:
         health = f"http://127.0.0.1:{self._settings.intake_port}/readyz"
         up: set[str] = set()
         async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-            while len(up) < 3:
+            while len(up) < 4:
                 self._processes.check()
                 if time.monotonic() > deadline:
-                    missing = ", ".join(sorted({"intake", "workers", "consumers"} - up))
+                    missing = ", ".join(sorted({"intake", "fetch", "workers", "consumers"} - up))
                     raise RunFailed(f"{READY_SECONDS:.0f} 秒内没有就绪 · not ready after {READY_SECONDS:.0f} s: {missing}")
                 if "intake" not in up:
                     with contextlib.suppress(httpx.TransportError):
                         if (await client.get(health)).status_code == 200:
                             up.add("intake")
                             self._say("接收服务就绪 · intake is ready")
+                if "fetch" not in up and await self._group(fetchers(self._settings), 1):
+                    up.add("fetch")
+                    self._say("取详情服务就绪 · fetch is ready")
                 if "workers" not in up and await self._group(self._settings.group, self._workers):
                     up.add("workers")
                     self._say("工作进程就绪 · the workers are ready")

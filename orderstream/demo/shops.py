@@ -1,7 +1,8 @@
 """Simulated shops: they sign like the real ones, keep to a timetable, and send again what was not acknowledged.
 
-Law: a delivery counts as sent when intake has answered 2xx, and only then; until that a shop retries, as platforms do. So what
-intake acknowledged and what the demo expects to come out is the same set.
+Law: a delivery counts as sent when intake has answered 2xx, and only then; until that a shop retries, as platforms do. What a
+platform pushes to nobody counts when it has happened there: to find it is our affair. So what was acknowledged and what the
+demo expects to come out is the same set.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import httpx
 
-from orderstream.channels import api, shopify
 from orderstream.simulators import Delivery, Scenario
+from orderstream.simulators.market import Market, Posting
 
 CONNECTIONS = 12
 RETRY_SECONDS = 60.0
@@ -23,11 +24,11 @@ RETRY_SECONDS = 60.0
 
 
 class Shops:
-    """Sends a scenario to intake. url: intake's; secrets: by `channel:shop`; acknowledged: called for each delivery taken."""
+    """Sends a scenario to intake. url: intake's; market: what signs, and knows; acknowledged: called for each delivery taken."""
 
-    def __init__(self, url: str, secrets: Mapping[str, str], acknowledged: Callable[[Delivery], None]) -> None:
+    def __init__(self, url: str, market: Market, acknowledged: Callable[[Delivery], None]) -> None:
         self._url = url.rstrip("/")
-        self._secrets = secrets
+        self._market = market
         self._acknowledged = acknowledged
         self._idle: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue()
         self.refused: list[tuple[Delivery, int]] = []
@@ -47,20 +48,15 @@ class Shops:
                     wait = scenario.start + delivery.at - time.time() * 1000
                     if wait > 1:
                         await asyncio.sleep(wait / 1000)
+                    self._market.happened(delivery)
                     sending.create_task(self._deliver(delivery))
 
     async def _deliver(self, delivery: Delivery) -> None:
         deadline = time.monotonic() + RETRY_SECONDS
-        url = f"{self._url}/hooks/{delivery.channel}/{delivery.shop}"
         pause = 0.2
         while True:
-            client = await self._idle.get()
-            try:
-                status = (await client.post(url, content=delivery.body, headers=self._headers(delivery))).status_code
-            except httpx.TransportError:
-                status = 0
-            finally:
-                self._idle.put_nowait(client)
+            posting = self._market.posting(delivery)
+            status = 200 if posting is None else await self._post(delivery, posting)
             if 200 <= status < 300:
                 self._acknowledged(delivery)
                 return
@@ -72,15 +68,15 @@ class Shops:
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 2)
 
-    def _headers(self, delivery: Delivery) -> dict[str, str]:
-        secret = self._secrets[f"{delivery.channel}:{delivery.shop}"]
-        if delivery.channel == "shopify":
-            return shopify.sign(
-                delivery.body,
-                secret,
-                topic=delivery.topic or "orders/create",
-                domain=f"{delivery.shop}.myshopify.com",
-                # a retry of the platform's has the same id
-                delivery=f"{delivery.order_id}:{delivery.revision}",
-            )
-        return api.sign(delivery.body, secret, int(time.time()))
+    async def _post(self, delivery: Delivery, posting: Posting) -> int:
+        """The answer's status; 0 where there was none."""
+        url = f"{self._url}/hooks/{delivery.channel}/{delivery.shop}"
+        client = await self._idle.get()
+        try:
+            return (
+                await client.post(url, content=posting.body, headers=posting.headers, params=posting.query or None)
+            ).status_code
+        except httpx.TransportError:
+            return 0
+        finally:
+            self._idle.put_nowait(client)

@@ -7,7 +7,7 @@ inferred: it is the orders that have no verdict on their last acknowledged state
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +16,21 @@ from orderstream.simulators import Delivery, Expected, Scenario
 
 STOPPED = frozenset({"review", "frozen"})
 WITHDRAWN_STATUS = frozenset({"cancelled", "refunded"})
+
+
+class Share(msgspec.Struct, frozen=True):
+    """One channel's part of a `Summary`, by the same words."""
+
+    sent: int
+    released: int
+    review: int
+    frozen: int
+    withdrawn: int
+    rejected: int
+    lost: int
+    caught: int
+    missed: int
+    false_alarms: int
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -29,6 +44,7 @@ class Summary(msgspec.Struct, frozen=True):
     caught, missed: orders injected with a medium or high rule to fire, whose final verdict has all of these rules, or has not.
     false_alarms: orders meant to be released that are in review or frozen.
     p50_ms, p99_ms: from intake's received_at to the first verdict's being on orders.verdicts (the broker's time of it).
+    channels: each channel's share.
     """
 
     sent: int
@@ -44,6 +60,7 @@ class Summary(msgspec.Struct, frozen=True):
     false_alarms: int
     p50_ms: float
     p99_ms: float
+    channels: dict[str, Share]
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -182,22 +199,32 @@ class Tally:
 
     def summary(self) -> Summary:
         """The result, as of now."""
-        finals = {order: self.final(order) for order in self._asked}
+        channels: dict[str, list[str]] = {}
+        for order, delivery in self._asked.items():
+            channels.setdefault(delivery.channel, []).append(order)
+        whole = self._share(self._asked)
+        return Summary(
+            **msgspec.structs.asdict(whole),
+            recalled=self.recalled,
+            p50_ms=self.percentile(0.5),
+            p99_ms=self.percentile(0.99),
+            channels={channel: self._share(orders) for channel, orders in sorted(channels.items())},
+        )
+
+    def _share(self, orders: Iterable[str]) -> Share:
+        finals = {order: self.final(order) for order in orders}
         count = Counter(finals.values())
         marked = [order for order in finals if self._expected[order].rules]
         caught = sum(set(self._expected[order].rules) <= self.rules(order) and finals[order] in STOPPED for order in marked)
-        return Summary(
-            sent=self.sent,
+        return Share(
+            sent=len(finals),
             released=count["released"],
             review=count["review"],
             frozen=count["frozen"],
             withdrawn=count["withdrawn"],
-            recalled=self.recalled,
             rejected=count["rejected"],
             lost=count["lost"],
             caught=caught,
             missed=len(marked) - caught,
             false_alarms=sum(finals[order] in STOPPED and self._expected[order].outcome == "released" for order in finals),
-            p50_ms=self.percentile(0.5),
-            p99_ms=self.percentile(0.99),
         )

@@ -125,6 +125,7 @@ def conclude(console: Console, scenario: Scenario, tally: Tally, result: Summary
             incident.zh, incident.en, Text(f"{good}/{incident.orders}", style="green" if good == incident.orders else "red")
         )
     console.print(table)
+    console.print(_channels(result))
     rows = (
         ("发送并确认 · sent and acknowledged", result.sent, ""),
         ("放行 · released", result.released, "green"),
@@ -146,3 +147,20 @@ def conclude(console: Console, scenario: Scenario, tally: Tally, result: Summary
     for name, value, style in rows:
         summary.add_row(name, Text(str(value), style=style))
     console.print(summary)
+
+
+def _channels(result: Summary) -> Table:
+    table = Table(title="各渠道 · by channel", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading in ("渠道\nchannel", "发送\nsent", "放行\nreleased", "复核\nreview", "冻结\nfrozen", "撤回\nwithdrawn",
+                    "拒收\nrejected", "丢失\nlost", "识别\ncaught", "误报\nfalse"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading.startswith("渠道") else "right", no_wrap=True)
+    for channel, share in result.channels.items():
+        counts = (share.sent, share.released, share.review, share.frozen, share.withdrawn, share.rejected)
+        table.add_row(
+            channel,
+            *map(str, counts),
+            Text(str(share.lost), style="green" if share.lost == 0 else "bold red"),
+            Text(f"{share.caught}/{share.caught + share.missed}", style="green" if share.missed == 0 else "bold red"),
+            Text(str(share.false_alarms), style="green" if share.false_alarms == 0 else "bold red"),
+        )
+    return table

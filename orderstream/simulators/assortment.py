@@ -117,7 +117,8 @@ def catalogue() -> list[dict[str, Any]]:
             "hs_code": article.hs,
             "weight_g": article.weight,
             "codes": [
-                {"channel": channel, "shop": "main", "code": article.code(channel)} for channel in ("taobao", "jd", "douyin")
+                {"channel": channel, "shop": "main", "code": article.code(channel)}
+                for channel in ("taobao", "jd", "douyin", "wechat", "youzan")
             ],
             "place": article.place,
         }

@@ -46,6 +46,8 @@ class Draft:
     customs: dict[str, Any] | None = None
     dollars: float | None = None
     """Shopify: yuan for a dollar at which the buyer was charged; None: charged in yuan."""
+    open: bool = False
+    """Taobao, Douyin: the shop may see who receives what; else that is masked or encrypted."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Laid over the body as it is: for payloads that are no order."""
 

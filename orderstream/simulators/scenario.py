@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,9 @@ from typing import Any, Literal
 import orjson
 
 from orderstream import times
-from orderstream.simulators import api, shopify
+from orderstream.channels import channel as channel_of
+from orderstream.orders import Raw
+from orderstream.simulators import api, douyin, shopify, taobao, wechat, youzan
 from orderstream.simulators import assortment as goods
 from orderstream.simulators.drafts import Draft, Event, Line, compact
 from orderstream.simulators.people import DEQING, HANGZHOU, HUZHOU, People, Person
@@ -41,15 +43,37 @@ USD = 7.11
 """Yuan for a dollar, as the scenario's `rate` record says."""
 
 
-BODIES = {"api": api.body, "shopify": shopify.body}
+MARKETPLACES: tuple[str, ...] = ("youzan", "douyin", "wechat", "taobao")
+"""The channels that have one shop more each, `main`, where they are asked for."""
+
+HOLDING = frozenset({"wechat", "taobao", "jd"})
+"""Marketplaces that can tell a shop not to ship."""
+ASKED_ABOUT_REFUNDS = frozenset({"jd"})
+"""Marketplaces whose orders do not say that a refund is under way."""
+
+SHOPS = (f"api:{MAIN}", f"api:{LIVE}", f"shopify:{SITE}", *(f"{channel}:{MAIN}" for channel in MARKETPLACES))
+"""Every shop that may sell."""
+
+BODIES = {
+    "api": api.body,
+    "shopify": shopify.body,
+    "youzan": youzan.body,
+    "douyin": douyin.body,
+    "wechat": wechat.body,
+    "taobao": taobao.body,
+}
 """How each channel's webhooks say what a draft is."""
+
+DETAILS = {"youzan": youzan.detail, "douyin": douyin.detail, "wechat": wechat.detail, "taobao": taobao.detail}
+"""What a platform answers when it is asked for the order that its webhook only names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One webhook. at: ms after the scenario's start at which the shop sends it; topic: Shopify's X-Shopify-Topic.
 
-    revision, status: what the body says of the order; repeat: the same bytes were sent before.
+    revision, status: what the body says of the order; repeat: the same bytes were sent before. told: what it was made from, where
+    a platform's API tells it as well.
     """
 
     at: int
@@ -61,6 +85,7 @@ class Delivery:
     revision: int = 1
     status: str = "paid"
     repeat: bool = False
+    told: tuple[Draft, Event] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +138,22 @@ def make(
     zone: str = "Asia/Shanghai",
     first_order: int = 0,
     first_buyer: int = 0,
+    marketplaces: Sequence[str] = (),
 ) -> Scenario:
     """A peak of `orders` distinct orders at about `rate` a second, event times around `start` (ms UTC).
 
     zone: the shop's; the address past its *day's* limit is kept on one calendar day. first_order, first_buyer: how many there
     were before, for one peak after another: orders are then new ones, and the same first_buyer and seed bring the same people.
+    marketplaces: of `MARKETPLACES`, those that sell besides: `beside` orders more each, and nothing of the others changes.
     """
     if orders < 1 or rate <= 0:
         raise ValueError("a scenario needs at least one order and a rate above zero")
-    return _Peak(orders, rate, seed, start, zone, first_order, first_buyer).run()
+    return _Peak(orders, rate, seed, start, zone, first_order, first_buyer).run(marketplaces)
+
+
+def beside(orders: int) -> int:
+    """How many orders a marketplace's shop has beside a peak of so many."""
+    return max(10, orders // 25)
 
 
 def write_catalogue(path: Path, scenario: Scenario) -> None:
@@ -153,7 +185,18 @@ def replay(scenario: Scenario, *, transit_ms: int = 3) -> Iterable[dict[str, Any
             record["body_base64"] = base64.b64encode(delivery.body).decode()
         if delivery.topic is not None:
             record["headers"] = {"x-shopify-topic": delivery.topic}
+        detail = detail_of(delivery)
+        if detail is not None:
+            record["detail"] = orjson.loads(detail)
         yield record
+
+
+def detail_of(delivery: Delivery) -> bytes | None:
+    """What the platform answers about a delivery that only names its order, at that moment; None for one that says all."""
+    raw = Raw(delivery.channel, delivery.shop, 0, delivery.body)
+    if delivery.told is None or not channel_of(delivery.channel).thin(raw):
+        return None
+    return DETAILS[delivery.channel](*delivery.told, goods.by_sku())
 
 
 class _Peak:
@@ -176,7 +219,7 @@ class _Peak:
         self.shelf = [a for a in goods.ARTICLES if a.group in ("shelf", "bundle", "floor")]
         self.hot = [a for a in goods.ARTICLES if a.group == "hot"]
 
-    def run(self) -> Scenario:
+    def run(self, marketplaces: Sequence[str]) -> Scenario:
         room = int(self.size * 0.6)
         doubles = max(1, round(176 * min(1.0, self.size / FULL))) if self.size >= 20 else 0
         room -= doubles
@@ -207,6 +250,9 @@ class _Peak:
         if burst <= room:
             self._segment_burst(burst)
         self._buyers(self.size - (self.numbers - self.first) - doubles, doubles)
+        # last of all, so that they change nothing that was drawn before
+        if marketplaces:
+            self._marketplaces(marketplaces)
         self.deliveries.sort(key=lambda d: (d.at, d.order_id))
         return Scenario(
             start=self.start,
@@ -540,6 +586,105 @@ class _Peak:
             self.deliveries.append(Delivery(draft.created, draft.channel, draft.shop, body, name))
         self._note("rejected", "无法解析的报文", "payloads that are no order", count)
 
+    # the marketplaces
+
+    def _marketplaces(self, channels: Sequence[str]) -> None:
+        """A shop on each: mostly people who just buy, and of each thing that goes wrong there a few."""
+        count = beside(self.size)
+        few = 1 + count // 60
+        if {"taobao", "douyin"} <= {*channels}:
+            self._two_channels(few)
+        for channel in channels:
+            self._market_double(channel, few)
+            if channel not in ASKED_ABOUT_REFUNDS:
+                self._market_refunding(channel, few)
+            if channel in HOLDING:
+                self._market_held(channel, few)
+            self._market_unknown(channel, few)
+            self._market_cancelled(channel, few)
+            plain = count - sum(order.startswith(f"{channel}:") for order in self.expected)
+            for i in range(plain):
+                self._market_ordinary(self._market_draft(channel, int((i + self.rng.random()) * self.span / plain)))
+        shops = len(channels) * few
+        refunding, holding = (
+            few * len([c for c in channels if c in some]) for some in ({*channels} - ASKED_ABOUT_REFUNDS, HOLDING)
+        )
+        self._note("market-double", "平台店铺重复下单", "double orders in marketplaces' shops", shops)
+        self._note("market-refund", "平台店铺发货前申请退款", "refunds under way in marketplaces' shops", refunding)
+        self._note("market-hold", "平台要求店铺暂停发货", "marketplaces that say do not ship", holding)
+        self._note("market-unknown", "平台店铺的编码未映射", "unmapped codes in marketplaces' shops", shops)
+        self._note("market-cancelled", "平台店铺下单、付款、取消", "paid and cancelled in marketplaces' shops", shops)
+
+    def _two_channels(self, count: int) -> None:
+        """One buyer, one article, two channels with a code each: seen where both show who receives, and not where they hide it."""
+        for i in range(2 * count):
+            shown = i % 2 == 0
+            buyer = self.people.buyer()
+            first = self._moment(0.1 + 0.35 * i / count)
+            lines = [self._line(self.hot[0])]
+            self._send(self._draft(first, lines, buyer=buyer, channel="taobao", open=shown))
+            again = first + self.rng.randint(2_000, min(240_000, max(4_000, self.span // 6)))
+            # the same person has another number on every channel
+            other = replace(buyer, user=self.people.buyer().user)
+            rules = ("duplicate-order",) if shown else ()
+            draft = self._draft(again, lines, buyer=other, channel="douyin", open=shown)
+            self._send(draft, rules=rules, incident="two-channels" if shown else None)
+        self._note("two-channels", "同一买家在淘宝和抖音重复下单", "one buyer's double orders on Taobao and Douyin", count)
+
+    def _market_draft(self, channel: str, at: int, lines: list[Line] | None = None) -> Draft:
+        """An order that no medium or high rule has anything to say about."""
+        while True:
+            basket, coupon = self._basket(site=False) if lines is None else (lines, 0)
+            draft = self._draft(at, basket, channel=channel, coupon=coupon)
+            near = any(limit * 97 <= draft.total <= limit * 102 for limit in (999, 1999, 4999))
+            if draft.total < 300_000 and not near:
+                return draft
+            self.numbers -= 1
+
+    def _market_ordinary(self, draft: Draft) -> None:
+        if self.rng.random() < 0.2:
+            self._send(draft, status="created", revision=1)
+            self._deliver(draft, draft.created + self._soon(), status="paid", revision=2)
+            return
+        first = self._send(draft)
+        if self.rng.random() < 0.1:
+            again = first.at + self.rng.randint(150, 4_000)
+            self.deliveries.append(replace(first, at=again, repeat=True))
+
+    def _market_double(self, channel: str, count: int) -> None:
+        for i in range(count):
+            draft = self._market_draft(channel, self._moment(0.1 + 0.7 * i / count), [self._line(self.hot[0])])
+            self._send(draft)
+            again = draft.created + self.rng.randint(2_000, min(240_000, max(4_000, self.span // 6)))
+            self._send(replace(draft, number=self._number(), created=again), rules=("duplicate-order",), incident="market-double")
+
+    def _market_refunding(self, channel: str, count: int) -> None:
+        for i in range(count):
+            draft = self._market_draft(channel, self._moment(0.15 + 0.7 * i / count), [self._line(self.shelf[8])])
+            self._send(draft, rules=("refund-open",), incident="market-refund", revision=1)
+            self._deliver(draft, draft.created + self._soon(), status="refunding", revision=2)
+
+    def _market_held(self, channel: str, count: int) -> None:
+        for i in range(count):
+            draft = self._market_draft(channel, self._moment(0.15 + 0.7 * i / count), [self._line(self.shelf[8])])
+            draft.hold = "平台风控：请勿发货"
+            self._send(draft, rules=("platform-hold",), incident="market-hold")
+
+    def _market_unknown(self, channel: str, count: int) -> None:
+        for i in range(count):
+            line = self._line(self.hot[1])
+            line.code = self.articles[line.sku].code(channel) + "X"
+            draft = self._market_draft(channel, self._moment(0.2 + 0.7 * i / count), [line])
+            self._send(draft, rules=("unknown-article",), incident="market-unknown")
+
+    def _market_cancelled(self, channel: str, count: int) -> None:
+        for i in range(count):
+            draft = self._market_draft(channel, self._moment(0.05 + 0.7 * i / count), [self._line(self.shelf[3])])
+            self._send(draft, outcome="withdrawn", incident="market-cancelled", status="created", revision=1)
+            paid = draft.created + self._soon()
+            self._deliver(draft, paid, status="paid", revision=2)
+            self._deliver(draft, paid + self._soon(), status="cancelled", revision=3)
+
     # small parts
 
     def _draft(self, created: int, lines: list[Line], *, buyer: Person | None = None, **values: Any) -> Draft:
@@ -583,13 +728,15 @@ class _Peak:
         return self._deliver(draft, draft.created if sent is None else sent, status=status, revision=revision)
 
     def _deliver(self, draft: Draft, at: int, *, status: str, revision: int) -> Delivery:
-        body = BODIES[draft.channel](draft, Event(self.start, status, revision, at), self.articles)
+        event = Event(self.start, status, revision, at)
+        body = BODIES[draft.channel](draft, event, self.articles)
         topic = None
         if draft.channel == "shopify":
             topic = "orders/create" if revision == 1 else "orders/updated"
         # a shop's own way from the buyer's click to its webhook
         sent = max(0, at) + self.rng.randint(20, 250)
-        delivery = Delivery(sent, draft.channel, draft.shop, body, draft.order_id, topic, revision, status)
+        told = (draft, event) if draft.channel in MARKETPLACES else None
+        delivery = Delivery(sent, draft.channel, draft.shop, body, draft.order_id, topic, revision, status, told=told)
         self.deliveries.append(delivery)
         return delivery
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from orderstream.channels import Channel, douyin, registry, youzan
+from orderstream.channels import Channel, douyin, youzan
 from orderstream.channels.reading import MAX_BODY
 from orderstream.intake.app import create_app
 from orderstream.orders import Raw, Refund
@@ -29,14 +29,6 @@ CHANNELS: dict[str, Channel] = {"douyin": douyin.CHANNEL, "youzan": youzan.CHANN
 BOTH = pytest.mark.parametrize("name", sorted(CHANNELS))
 NOW = 1_794_330_060_000
 SECRET = "9a0exampleclient:secret"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _registered() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, channel in CHANNELS.items():
-            patch.setitem(registry(), name, channel)
-        yield
 
 
 def fixture(name: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -18,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from orderstream.channels import Proved, Push, Refused, registry, wechat_seal
+from orderstream.channels import Proved, Push, Refused, wechat_seal
 from orderstream.channels.wechat import CHANNEL, aftersale_done, polled
 from orderstream.orders import Discount, Order, Raw, Refund, Rejected, Skip
 from orderstream.simulators import wechat as simulator
@@ -35,13 +34,6 @@ SECRET, OLD = f"wx0123456789abcdef:token-one:{KEY}", f"wx0123456789abcdef:token-
 SECRETS = (SECRET.encode(), OLD.encode())
 STAMP = 1_794_326_402
 NOW = STAMP * 1000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _registered() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry(), "wechat", CHANNEL)
-        yield
 
 
 def fixture(name: str) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from orderstream.channels import Channel, registry
-from orderstream.channels.wechat import CHANNEL
+from orderstream.channels import Channel
 from orderstream.intake.app import create_app
 from orderstream.orders import Raw
 from orderstream.settings import Settings
@@ -42,8 +41,7 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-async def client(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
-    monkeypatch.setitem(registry(), "wechat", CHANNEL)
+async def client(shelf: Shelf) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(Settings.load(secrets=f'{{"wechat:main": ["{SECRET}"]}}'), shelf)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://intake") as opened:
         yield opened

@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 
 from orderstream import topics
+from orderstream.channels import registry
 from orderstream.demo import run
 from orderstream.demo.processes import Processes
 from orderstream.demo.shops import Shops
 from orderstream.errors import BadFile, RunFailed
 from orderstream.settings import Settings
 from orderstream.simulators import Delivery, make
+from orderstream.simulators.market import Market
+from orderstream.simulators.scenario import MARKETPLACES, SHOPS, beside
 from tests.waiting import wait_until
 
 
@@ -70,9 +73,12 @@ def test_a_small_peak_catches_everything_and_leaves_nothing(brokers, tmp_path):
     ended = subprocess.run(command, env=env, timeout=150, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     result = json.loads(report.read_text())
-    assert result["sent"] == 160
+    size = 160 + len(MARKETPLACES) * beside(160)
+    assert result["sent"] == size
+    assert set(result["channels"]) == set(registry())
+    assert all(share["caught"] > 0 and share["lost"] == 0 for share in result["channels"].values())
     assert (result["lost"], result["missed"], result["false_alarms"]) == (0, 0, 0)
-    assert sum(result[k] for k in ("released", "review", "frozen", "withdrawn", "rejected", "lost")) == 160
+    assert sum(result[k] for k in ("released", "review", "frozen", "withdrawn", "rejected", "lost")) == size
     assert result["caught"] > 40
     assert result["recalled"] > 0
     assert 0 < result["p50_ms"] <= result["p99_ms"]
@@ -179,8 +185,7 @@ async def test_shops_retry_what_may_pass_and_count_what_was_taken(status, acknow
     scenario = type(scenario)(**{f: getattr(scenario, f) for f in scenario.__slots__} | {"deliveries": tuple(firsts.values())})
     taken: list[Delivery] = []
     async with Intake(status) as intake:
-        secrets = {"api:main": "a", "api:live": "b", "shopify:global": "c"}
-        shops = Shops(f"http://127.0.0.1:{intake.port}", secrets, taken.append)
+        shops = Shops(f"http://127.0.0.1:{intake.port}", Market(SHOPS), taken.append)
         await shops.send(scenario)
     assert (len(taken), len(shops.refused)) == (acknowledged, refused)
     assert len({d.order_id for d in taken}) == acknowledged

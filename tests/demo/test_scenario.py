@@ -22,10 +22,12 @@ from orderstream.rules import pack
 from orderstream.rules.book import PackBook
 from orderstream.settings import data_file
 from orderstream.simulators import Scenario, make, write_catalogue, write_replay
+from orderstream.simulators.scenario import ASKED_ABOUT_REFUNDS, HOLDING, MARKETPLACES, beside, detail_of
 from orderstream.times import HOUR, MINUTE, SECOND
 
 START = times.parse("2026-11-11T20:00:00+08:00")
 FULL = make(3000, rate=50, start=START)
+SEVEN = make(3000, rate=50, start=START, marketplaces=MARKETPLACES)
 EVERY = {
     "segment-burst", "double-orders", "payment-shared", "address-sum", "gift-without-main", "price-deviation", "unusual-address",
     "near-threshold", "wrong-variant", "unknown-article", "late", "cancelled", "cross-border", "platform-hold", "rejected",
@@ -66,6 +68,22 @@ def test_size_is_the_number_of_distinct_orders(orders):
     scenario = make(orders, rate=200, start=START)
     assert {d.order_id for d in scenario.deliveries} == set(scenario.expected)
     assert len(scenario.expected) == orders
+
+
+@pytest.mark.parametrize("orders", [1, 80, 3000])
+def test_marketplaces_come_on_top_and_change_nothing(orders):
+    """Each has its own orders beside the others', and what the others send stays as it was, to the byte."""
+    alone, whole = make(orders, rate=50, start=START), make(orders, rate=50, start=START, marketplaces=MARKETPLACES)
+    ours = {o: e for o, e in whole.expected.items() if o.partition(":")[0] not in MARKETPLACES}
+    assert ours == alone.expected
+    assert tuple(d for d in whole.deliveries if d.channel not in MARKETPLACES) == alone.deliveries
+    assert Counter(o.partition(":")[0] for o in set(whole.expected) - set(ours)) == dict.fromkeys(MARKETPLACES, beside(orders))
+    for name in MARKETPLACES:
+        theirs = {e.incident for o, e in whole.expected.items() if o.startswith(name + ":")}
+        assert theirs >= {"market-double", "market-unknown", "market-cancelled"}
+        assert ("market-refund" in theirs, "market-hold" in theirs) == (name not in ASKED_ABOUT_REFUNDS, name in HOLDING)
+    counts = Counter(e.incident for e in whole.expected.values() if e.incident and (e.rules or e.outcome == "withdrawn"))
+    assert all(counts[i.id] == i.orders > 0 for i in whole.incidents if i.id.startswith(("market-", "two-")))
 
 
 def test_full_size_has_every_incident_as_told():
@@ -162,6 +180,24 @@ def test_double_orders_share_a_user_or_device_within_five_minutes():
         assert len(before) == 1, o
 
 
+def test_a_buyer_on_two_channels_is_told_by_what_both_show(tmp_path):
+    """One person, one article under two codes: caught where name and number stand there plainly; masked, nothing joins the two."""
+    whole = make(80, rate=50, start=START, marketplaces=("taobao", "douyin"))
+    first: dict[str, Order] = {}
+    for d in whole.deliveries:
+        if d.channel in ("taobao", "douyin"):
+            raw = Raw(d.channel, d.shop, 0, d.body, detail=detail_of(d))
+            parsed = channel(d.channel).parse(raw)
+            assert isinstance(parsed, Order)
+            first.setdefault(d.order_id, parsed)
+    [caught] = [first[o] for o, e in whole.expected.items() if e.incident == "two-channels"]
+    [before] = [o for o in first.values() if o.channel == "taobao" and o.ship_to.phone == caught.ship_to.phone]
+    assert 0 < caught.created_at - before.created_at < 5 * MINUTE
+    assert caught.lines[0].code != before.lines[0].code
+    assert caught.buyer.id != before.buyer.id
+    assert sum("*" in o.ship_to.phone for o in first.values()) == len(first) - 2
+
+
 def test_long_runs_keep_each_incident_inside_its_window():
     """At half an hour's length, doubles still fall within 5 minutes and the fan club's leader within 10."""
     slow = make(3000, rate=1.6, start=START)
@@ -250,17 +286,18 @@ def test_catalogue_and_replay_are_of_the_published_form(tmp_path):
 
 def test_every_payload_is_read_by_its_channel_as_meant():
     """Each delivery parses to an order of the id that the scenario says, the rejected ones to a reject, none to a skip."""
-    for d in FULL.deliveries:
+    for d in SEVEN.deliveries:
         headers = {"x-shopify-topic": d.topic} if d.topic else {}
-        parsed = channel(d.channel).parse(Raw(d.channel, d.shop, FULL.start + d.at, d.body, headers))
-        assert isinstance(parsed, Rejected if FULL.expected[d.order_id].outcome == "rejected" else Order), (d.order_id, parsed)
+        raw = Raw(d.channel, d.shop, SEVEN.start + d.at, d.body, headers, detail=detail_of(d))
+        parsed = channel(d.channel).parse(raw)
+        assert isinstance(parsed, Rejected if SEVEN.expected[d.order_id].outcome == "rejected" else Order), (d.order_id, parsed)
         assert parsed.order_id == d.order_id
 
 
 @pytest.mark.parametrize(("orders", "rate"), [(1000, 50), (80, 200), (400, 2)])
 def test_the_kernel_with_the_standard_pack_says_what_is_expected(tmp_path, orders, rate):
     """Replayed through the line in process, each order ends as labelled: every incident caught, no false alarm."""
-    scenario = make(orders, rate=rate, start=START)
+    scenario = make(orders, rate=rate, start=START, marketplaces=MARKETPLACES)
     write_catalogue(tmp_path / "catalogue.jsonl", scenario)
     write_replay(tmp_path / "replay.jsonl", scenario)
     keys = Keys(b"k")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from orderstream.demo.tally import Summary, Tally
+from orderstream.demo.tally import Share, Summary, Tally
 from orderstream.demo.view import View, conclude
 from orderstream.simulators import Delivery, Expected, Incident, Scenario
 
@@ -64,7 +64,7 @@ def test_each_order_is_counted_once_by_its_last_verdict():
     result = tally.summary()
     assert result == Summary(
         sent=5, released=1, review=1, frozen=0, withdrawn=1, recalled=1, rejected=1, lost=1, caught=1, missed=0, false_alarms=0,
-        p50_ms=10.0, p99_ms=20.0,
+        p50_ms=10.0, p99_ms=20.0, channels={"api": Share(5, 1, 1, 0, 1, 1, 1, 1, 0, 0)},
     )  # fmt: skip
     assert tally.waiting() == ["o5"]
 
@@ -162,5 +162,5 @@ def test_the_report_has_the_keys_that_were_promised():
     keys = list(json.loads(msgspec.json.encode(Tally(scenario(CLEAN)).summary())))
     assert keys == [
         "sent", "released", "review", "frozen", "withdrawn", "recalled", "rejected", "lost", "caught", "missed", "false_alarms",
-        "p50_ms", "p99_ms",
+        "p50_ms", "p99_ms", "channels",
     ]  # fmt: skip

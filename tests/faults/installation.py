@@ -1,4 +1,7 @@
-"""One whole installation: a Kafka with a link for every process, PostgreSQL, intake, workers, the example ERP, and shops."""
+"""One whole installation: a Kafka with a link for every process, PostgreSQL, intake, fetch, workers, the example ERP, and shops.
+
+The platforms' APIs, which fetch asks, fail in every twentieth call.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,10 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,18 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from orderstream import broker, topics
+from orderstream import broker, kafka, topics
+from orderstream.fetch.process import group as fetchers
 from orderstream.orders import CHANNELS
 from orderstream.settings import PREFIX, Settings, data_file
 from orderstream.simulators import write_catalogue
+from orderstream.simulators.market import Market
+from orderstream.simulators.scenario import SHOPS
+from orderstream.simulators.served import served
+from orderstream.simulators.trouble import Trouble
 from tests.faults.links import Link
 from tests.faults.services import Service, Supervisor
-from tests.faults.traffic import SHOPS, Traffic
+from tests.faults.traffic import Traffic
 from tests.faults.watch import Watch
 from tests.postgres import postgres
 from tests.waiting import until
@@ -42,9 +49,10 @@ class Installation:
         self.home = home
         self.workers = workers
         self.supervisor = Supervisor()
-        names = ["intake", "erp", *(f"w{n}" for n in range(1, workers + 3))]
+        names = ["intake", "fetch", "erp", *(f"w{n}" for n in range(1, workers + 3))]
         self.links = {name: Link(name, broker.free_port()) for name in names}
         self._stack = ExitStack()
+        self._platforms = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._shops: asyncio.Task[None] | None = None
         self._rate, self._seed = rate, seed
@@ -63,24 +71,28 @@ class Installation:
             await link.open()
         await asyncio.to_thread(self._kafka)
         port = broker.free_port()
-        shop_secrets = {shop: secrets.token_hex(24) for shop in SHOPS}
-        file = self.home / "secrets.json"
-        file.write_text(json.dumps({shop: [secret] for shop, secret in shop_secrets.items()}))
+        market = Market(SHOPS, trouble=Trouble(failing=0.05, seed=self._seed))
+        url = await self._platforms.enter_async_context(served(market.app))
+        file, accounts = self.home / "secrets.json", self.home / "platforms.json"
+        file.write_text(json.dumps({shop: [secret] for shop, secret in market.secrets.items()}))
+        accounts.write_text(json.dumps(market.accounts(url)))
         values = {
             "BROKERS": self.broker.address,
             "PARTITIONS": str(PARTITIONS),
             "INTAKE_PORT": str(port),
             "METRICS_PORT": "0",
             "SECRETS_FILE": str(file),
+            "PLATFORMS_FILE": str(accounts),
             "KEY": "key-of-the-faults",
             "LOG_LEVEL": "WARNING",
         }
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self.env |= {PREFIX + name: value for name, value in values.items()}
         await topics.apply(self.broker.address, self.settings)
-        self.traffic = Traffic(f"http://127.0.0.1:{port}", shop_secrets, self._rate, self._seed)
+        self.traffic = Traffic(f"http://127.0.0.1:{port}", market, self._rate, self._seed)
         await self._reference()
         self.service("intake", "orderstream", "intake")
+        self.service("fetch", "orderstream", "fetch")
         for number in range(1, self.workers + 1):
             self.worker(f"w{number}")
         self.service("erp", "orderstream.consumers.erp", DATABASE=self.database)
@@ -146,6 +158,7 @@ class Installation:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.supervisor.end_all()
+        await self._platforms.aclose()
         for link in self.links.values():
             await link.close()
         await asyncio.to_thread(self._stack.close)
@@ -221,8 +234,8 @@ class Installation:
             await consumer.stop()
 
     async def raw_count(self) -> int:
-        """Raw records that the broker has."""
-        return sum((await self.ends(f"orders.raw.{channel}" for channel in CHANNELS)).values())
+        """Raw records that the broker has of channels that intake alone writes for."""
+        return sum((await self.ends(f"orders.raw.{channel}" for channel in ("api", "shopify"))).values())
 
     def waiting(self, before: float) -> list[str]:
         """Orders acknowledged before a time (monotonic) that nothing has come out for."""
@@ -249,10 +262,13 @@ class Installation:
         await until(lambda: self.members_are(self.workers), f"{self.workers} workers share the partitions")
 
     async def drained(self) -> None:
-        """Stop the traffic and wait until every hop and the ERP have read all there is."""
+        """Stop the traffic and wait until fetch owes nothing, and every hop and the ERP have read all there is."""
         assert self._shops is not None
         self._shops.cancel()
         await self.traffic.settled()
+        await until(self._fetched, "what waited for its detail has it")
+        # what a poll finds again from here on is nothing new
+        await self.supervisor.end("fetch")
         quiet = 0
 
         async def read() -> bool:
@@ -264,16 +280,30 @@ class Installation:
         await self.decided(time.monotonic())
         await until(self._erp_has_all, "the ERP has read its topics to their ends")
 
+    async def _fetched(self) -> bool:
+        """Whether nothing waits on orders.pending or orders.parked."""
+        ends = await self.ends(["orders.pending"])
+        done = await self._offsets(fetchers(self.settings))
+        if any(end > (done[tp].offset if tp in done else 0) for tp, end in ends.items()):
+            return False
+        name = topics.name("orders.parked", self.settings.topic_prefix)
+        parked = await asyncio.to_thread(lambda: [*kafka.read_all(str(self.settings.brokers), [name])])
+        return all(value is None for value in {message.key: message.value for message in parked}.values())
+
+    async def _offsets(self, group: str) -> Any:
+        """Where a group goes on, by partition."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.brokers)
+        await admin.start()
+        try:
+            return await admin.list_consumer_group_offsets(group)
+        finally:
+            await admin.close()
+
     async def _unread(self) -> bool:
         raw = [f"orders.raw.{channel}" for channel in CHANNELS]
         reads = [*raw, "wms.stock", "reference.updates", "orders.facts", "orders.dossiers", "orders.outcomes"]
         ends = await self.ends(reads)
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.brokers)
-        await admin.start()
-        try:
-            done = await admin.list_consumer_group_offsets(self.settings.group)
-        finally:
-            await admin.close()
+        done = await self._offsets(self.settings.group)
         return any(end > (done[tp].offset if tp in done else 0) for tp, end in ends.items())
 
     async def _erp_has_all(self) -> bool:

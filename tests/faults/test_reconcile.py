@@ -8,10 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from orderstream.channels import registry
+from orderstream.simulators.market import Market
+from orderstream.simulators.scenario import SHOPS
 from tests.faults.kinds import KINDS
 from tests.faults.ledger import Campaign, Ledger, Round, counted, plan, table
 from tests.faults.reconcile import Evidence, Said, overtaken, reconcile
-from tests.faults.traffic import SHOPS, Traffic
+from tests.faults.traffic import Traffic
 
 
 def agreeing() -> Evidence:
@@ -167,7 +169,6 @@ def test_a_plan_is_the_seed_s_and_takes_what_lacks_most() -> None:
 
 def test_every_channel_has_traffic() -> None:
     """A channel that is registered and that no simulated shop sends for would pass untested."""
-    shops = dict.fromkeys(SHOPS, "secret")
-    deliveries = Traffic("http://127.0.0.1:1", shops, 40, 1).peak(600).deliveries
+    deliveries = Traffic("http://127.0.0.1:1", Market(SHOPS), 40, 1).peak(600).deliveries
     assert {d.channel for d in deliveries} == set(registry())
     assert {f"{d.channel}:{d.shop}" for d in deliveries} == set(SHOPS)

@@ -16,22 +16,21 @@ from collections.abc import Iterable, Sequence
 
 import httpx
 
-from orderstream.demo.shops import Shops
 from orderstream.simulators import Delivery, Scenario, make
+from orderstream.simulators.market import Market
+from orderstream.simulators.scenario import MARKETPLACES
 
-SHOPS = ("api:main", "api:live", "shopify:global")
-"""Every shop of the simulators; a new channel's shops join here, and `test_every_channel_has_traffic` fails until they do."""
 CONNECTIONS = 24
 PEAK = 600
 """Orders of one peak of the simulators; the next follows it with new orders of other people."""
 
 
 class Traffic:
-    """Deliveries on their way to intake. url: intake's; secrets: by `channel:shop`; rate: orders a second."""
+    """Deliveries on their way to intake. url: intake's; market: what signs, and knows; rate: orders a second, the marketplaces' aside."""
 
-    def __init__(self, url: str, secrets: dict[str, str], rate: float, seed: int) -> None:
+    def __init__(self, url: str, market: Market, rate: float, seed: int) -> None:
         self._url = url.rstrip("/")
-        self._signer = Shops(url, secrets, lambda _: None)
+        self._market = market
         self._rate = rate
         self._seed = seed
         self._numbers = itertools.count(1)
@@ -41,7 +40,7 @@ class Traffic:
         self.copies = 1
         """How often each delivery is sent, all at once."""
         self.acknowledged: dict[str, set[str]] = {}
-        """Order id -> sha256 of each body of it that intake acknowledged."""
+        """Order id -> sha256 of each message of it that intake acknowledged."""
         self.since: dict[str, float] = {}
         """Order id -> when (monotonic seconds) its first delivery was acknowledged."""
         self.refused: list[str] = []
@@ -75,6 +74,7 @@ class Traffic:
             start=time.time_ns() // 1_000_000 - behind_ms,
             first_order=number * 10_000,
             first_buyer=buyers,
+            marketplaces=MARKETPLACES,
         )
 
     async def run(self) -> None:
@@ -93,6 +93,9 @@ class Traffic:
 
     def send(self, deliveries: Iterable[Delivery], copies: int | None = None) -> list[asyncio.Task[None]]:
         """Set deliveries on their way, each `copies` times (None: as `copies` says) at once."""
+        deliveries = list(deliveries)
+        for delivery in deliveries:
+            self._market.happened(delivery)
         tasks = [
             asyncio.ensure_future(self._deliver(delivery))
             for delivery in deliveries
@@ -120,16 +123,21 @@ class Traffic:
         url = f"{self._url}/hooks/{delivery.channel}/{delivery.shop}"
         pause = 0.2
         while True:
+            posting = self._market.posting(delivery)
+            if posting is None:
+                # what its platform pushes to nobody is ours to find: that it comes out is asked, that these bytes do is not
+                self._note(delivery, set())
+                return
             client = await self._free.get()
             try:
-                answer = await client.post(url, content=delivery.body, headers=self._signer._headers(delivery))
+                answer = await client.post(url, content=posting.body, headers=posting.headers, params=posting.query or None)
                 status = answer.status_code
             except httpx.TransportError:
                 status = 0
             finally:
                 self._free.put_nowait(client)
             if status == 200:
-                self._note(delivery)
+                self._note(delivery, {hashlib.sha256(posting.message).hexdigest()})
                 return
             if not (status in (0, 408, 429) or status >= 500):
                 self.refused.append(f"{delivery.order_id} -> {status}")
@@ -137,9 +145,9 @@ class Traffic:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(2.0, pause * 2)
 
-    def _note(self, delivery: Delivery) -> None:
+    def _note(self, delivery: Delivery, bodies: set[str]) -> None:
         now = time.monotonic()
         self.pause = max(self.pause, now - self.last)
         self.last = now
-        self.acknowledged.setdefault(delivery.order_id, set()).add(hashlib.sha256(delivery.body).hexdigest())
+        self.acknowledged.setdefault(delivery.order_id, set()).update(bodies)
         self.since.setdefault(delivery.order_id, now)

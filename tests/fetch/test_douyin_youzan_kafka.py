@@ -6,14 +6,14 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 
-from orderstream import channels, kafka, topics
+from orderstream import kafka, topics
 from orderstream.channels import Channel, douyin, youzan
 from orderstream.fetch import process
 from orderstream.intake.app import create_app
@@ -26,9 +26,9 @@ from orderstream.simulators import douyin as douyin_shop
 from orderstream.simulators import youzan as youzan_shop
 from orderstream.simulators.drafts import Draft, Event, Line
 from orderstream.simulators.people import People
+from orderstream.simulators.served import served
 from orderstream.simulators.trouble import Trouble
 from orderstream.wire import read_raw
-from tests.platforms.served import served
 
 pytestmark = pytest.mark.stream
 
@@ -37,14 +37,6 @@ SIMULATORS: dict[str, Any] = {"douyin": douyin_shop, "youzan": youzan_shop}
 SECRET = "7001:app-secret"
 ORDERS, DROPPED = 24, 20
 """Of each channel; every 20th push is lost on its way."""
-
-
-@pytest.fixture(autouse=True)
-def _registered() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, channel in CHANNELS.items():
-            patch.setitem(channels.registry(), name, channel)
-        yield
 
 
 def newest(settings: Settings) -> dict[str, str]:

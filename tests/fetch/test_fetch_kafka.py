@@ -31,9 +31,9 @@ from orderstream.platforms.client import Client
 from orderstream.platforms.limits import Breaker
 from orderstream.rejected import Wanted, put_back
 from orderstream.settings import Settings
+from orderstream.simulators.served import served
 from orderstream.wire import read_raw
 from tests.fetch.stand_in import NAME, Market, install
-from tests.platforms.served import served
 
 pytestmark = pytest.mark.stream
 

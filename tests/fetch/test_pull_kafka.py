@@ -26,10 +26,10 @@ from orderstream.settings import Settings
 from orderstream.simulators import jd
 from orderstream.simulators.drafts import Draft, Event, Line
 from orderstream.simulators.jd import Jos
+from orderstream.simulators.served import served
 from orderstream.simulators.taobao import Top
 from orderstream.simulators.trouble import Trouble
 from orderstream.wire import read_raw
-from tests.platforms.served import served
 from tests.platforms.test_taobao_platform import ARTICLES, PEOPLE, draft, event, happen, shop
 
 ACCOUNT = {"app_key": "12345", "app_secret": "app-secret", "token": "session", "rate": 500, "burst": 100, "poll_seconds": 0}

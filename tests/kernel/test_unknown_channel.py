@@ -1,4 +1,4 @@
-"""A record of a channel that nothing reads yet is an explained reject, not a crash."""
+"""A record of a channel that nothing reads is an explained reject, not a crash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_unknown_channel_is_rejected() -> None:
     """A channel without a module: the bytes and the reason go to orders.rejected, and the line goes on."""
     normaliser = Normaliser(Books(GOODS, PackBook([STANDARD]).at), KEYS)
 
-    done = normaliser.process(Raw("douyin", "main", T, b"{}"), 0, T)
+    done = normaliser.process(Raw("elsewhere", "main", T, b"{}"), 0, T)
 
     assert done.rejected is not None
     assert done.rejected.code == "unknown-channel"

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from orderstream.platforms import Account, Answer, Ask, Gone, Listed, Token, Transient, Unauthorised
 from orderstream.platforms.client import Client, Patience, Resting, connections
 from orderstream.platforms.limits import Breaker
-from tests.platforms.served import served
+from orderstream.simulators.served import served
 
 QUICK = Patience(tries=3, base=0.001, longest=0.01, seconds=1)
 SECRETS = ("very-secret", "token-1", "token-2", "refresh-me")

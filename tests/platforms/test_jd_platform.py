@@ -22,8 +22,8 @@ from orderstream.simulators import assortment, jd
 from orderstream.simulators.drafts import Draft, Event, Line
 from orderstream.simulators.jd import Jos
 from orderstream.simulators.people import People
+from orderstream.simulators.served import served
 from orderstream.simulators.trouble import Trouble
-from tests.platforms.served import served
 
 ARTICLES = assortment.by_sku()
 PEOPLE = People(random.Random(7))

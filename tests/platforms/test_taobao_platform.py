@@ -23,9 +23,9 @@ from orderstream.platforms.taobao import PLATFORM
 from orderstream.simulators import assortment, taobao
 from orderstream.simulators.drafts import Draft, Event, Line
 from orderstream.simulators.people import People
+from orderstream.simulators.served import served
 from orderstream.simulators.taobao import Top
 from orderstream.simulators.trouble import Trouble
-from tests.platforms.served import served
 
 ARTICLES = assortment.by_sku()
 PEOPLE = People(random.Random(7))

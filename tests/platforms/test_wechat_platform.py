@@ -22,9 +22,9 @@ from orderstream.simulators import assortment
 from orderstream.simulators import wechat as simulator
 from orderstream.simulators.drafts import Draft, Event, Line
 from orderstream.simulators.people import People
+from orderstream.simulators.served import served
 from orderstream.simulators.trouble import Trouble
 from orderstream.times import DAY
-from tests.platforms.served import served
 
 ARTICLES = assortment.by_sku()
 PEOPLE = People(random.Random(7))
