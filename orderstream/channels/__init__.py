@@ -93,9 +93,9 @@ def channel(name: str) -> Channel:
 @cache
 def registry() -> dict[str, Channel]:
     """Every channel there is, by id."""
-    from orderstream.channels import api, douyin, shopify, taobao, wechat, youzan  # noqa: PLC0415  the modules import this one
+    from orderstream.channels import api, douyin, jd, shopify, taobao, wechat, youzan  # noqa: PLC0415  they import this one
 
     found: tuple[Channel, ...] = (
-        api.CHANNEL, shopify.CHANNEL, youzan.CHANNEL, douyin.CHANNEL, wechat.CHANNEL, taobao.CHANNEL,
+        api.CHANNEL, shopify.CHANNEL, youzan.CHANNEL, douyin.CHANNEL, wechat.CHANNEL, taobao.CHANNEL, jd.CHANNEL,
     )  # fmt: skip
     return {one.id: one for one in found}

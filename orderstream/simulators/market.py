@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI
 
 from orderstream.channels import api, shopify
-from orderstream.simulators import assortment, douyin, taobao, wechat, youzan
+from orderstream.simulators import assortment, douyin, jd, taobao, wechat, youzan
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event
 from orderstream.simulators.scenario import Delivery
 from orderstream.simulators.trouble import Trouble
 
-SILENT = frozenset({"taobao"})
-"""Channels that push nothing: their queue is pulled from, or they are asked."""
+POLLED = frozenset({"jd"})
+"""Channels that tell nobody: they are asked what has changed, by the platform's own clock."""
+SILENT = POLLED | {"taobao"}
+"""Channels that push nothing: these, and the one whose queue is pulled from."""
 
 Happened = Callable[[Delivery, Draft, Event], None]
 
@@ -37,7 +39,7 @@ class Posting(NamedTuple):
 
 
 class Seat(NamedTuple):
-    """One shop at its platform. secret: what its webhooks are signed with; account: what `ORDERSTREAM_PLATFORMS` says of it.
+    """One shop at its platform. secret: what its webhooks are signed with ("": there are none); account: what `ORDERSTREAM_PLATFORMS` says of it.
 
     happened: told of each delivery, with the order's newest state.
     """
@@ -49,12 +51,15 @@ class Seat(NamedTuple):
 
 
 class Market:
-    """The platforms of some shops (`channel:shop`). trouble: what their APIs suffer; poll_seconds: how often they are to be asked."""
+    """The platforms of some shops (`channel:shop`).
+
+    trouble: what their APIs suffer. poll_seconds: how often those are to be asked that tell nobody; the others a fifth as often.
+    """
 
     def __init__(self, shops: Iterable[str], *, trouble: Trouble | None = None, poll_seconds: float = 2.0) -> None:
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         self.secrets: dict[str, str] = {}
-        """What each shop's webhooks are signed with."""
+        """What each shop's webhooks are signed with, where there are any."""
         self._seats: dict[str, Seat] = {}
         self._newest: dict[str, tuple[Draft, Event]] = {}
         self._poll = poll_seconds
@@ -65,13 +70,20 @@ class Market:
                 self.secrets[name] = secrets.token_hex(24)
                 continue
             seat = self._seats[name] = make(articles, trouble or Trouble())
-            self.secrets[name] = seat.secret
+            if seat.secret:
+                self.secrets[name] = seat.secret
             self.app.mount(f"/{name}", seat.app)
 
     def accounts(self, url: str) -> dict[str, Any]:
         """`ORDERSTREAM_PLATFORMS` for the shops that have one. url: where `app` is served."""
-        quick = {"rate": 500, "burst": 100, "poll_seconds": self._poll}
-        return {name: {**seat.account, **quick, "url": f"{url}/{name}"} for name, seat in self._seats.items()}
+
+        def asked(name: str) -> float:
+            return self._poll if name.partition(":")[0] in POLLED else 5 * self._poll
+
+        return {
+            name: {**seat.account, "rate": 500, "burst": 100, "poll_seconds": asked(name), "url": f"{url}/{name}"}
+            for name, seat in self._seats.items()
+        }
 
     def happened(self, delivery: Delivery) -> None:
         """What a delivery tells of is so now; nothing where its channel has no platform here."""
@@ -151,9 +163,17 @@ def _taobao(articles: dict[str, Article], trouble: Trouble) -> Seat:
     return Seat(platform.app, f"{key}:{secret}", account, happened)
 
 
+def _jd(articles: dict[str, Article], trouble: Trouble) -> Seat:
+    key, secret, access = secrets.token_hex(4), secrets.token_hex(16), secrets.token_hex(16)
+    platform = jd.Jos(f"{key}:{secret}", access, trouble=trouble)
+    account = {"app_key": key, "app_secret": secret, "token": access}
+    return Seat(platform.app, "", account, lambda _, draft, event: platform.happened(jd.body(draft, event, articles)))
+
+
 _SEATS: dict[str, Callable[[dict[str, Article], Trouble], Seat]] = {
     "youzan": _youzan,
     "douyin": _douyin,
     "wechat": _wechat,
     "taobao": _taobao,
+    "jd": _jd,
 }

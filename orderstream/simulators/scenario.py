@@ -24,7 +24,7 @@ import orjson
 from orderstream import times
 from orderstream.channels import channel as channel_of
 from orderstream.orders import Raw
-from orderstream.simulators import api, douyin, shopify, taobao, wechat, youzan
+from orderstream.simulators import api, douyin, jd, shopify, taobao, wechat, youzan
 from orderstream.simulators import assortment as goods
 from orderstream.simulators.drafts import Draft, Event, Line, compact
 from orderstream.simulators.people import DEQING, HANGZHOU, HUZHOU, People, Person
@@ -43,11 +43,13 @@ USD = 7.11
 """Yuan for a dollar, as the scenario's `rate` record says."""
 
 
-MARKETPLACES: tuple[str, ...] = ("youzan", "douyin", "wechat", "taobao")
+MARKETPLACES: tuple[str, ...] = ("youzan", "douyin", "wechat", "taobao", "jd")
 """The channels that have one shop more each, `main`, where they are asked for."""
 
 HOLDING = frozenset({"wechat", "taobao", "jd"})
 """Marketplaces that can tell a shop not to ship."""
+PAID_ONLY = frozenset({"jd"})
+"""Marketplaces that tell of no order before it is paid."""
 ASKED_ABOUT_REFUNDS = frozenset({"jd"})
 """Marketplaces whose orders do not say that a refund is under way."""
 
@@ -61,6 +63,7 @@ BODIES = {
     "douyin": douyin.body,
     "wechat": wechat.body,
     "taobao": taobao.body,
+    "jd": jd.body,
 }
 """How each channel's webhooks say what a draft is."""
 
@@ -737,7 +740,8 @@ class _Peak:
         sent = max(0, at) + self.rng.randint(20, 250)
         told = (draft, event) if draft.channel in MARKETPLACES else None
         delivery = Delivery(sent, draft.channel, draft.shop, body, draft.order_id, topic, revision, status, told=told)
-        self.deliveries.append(delivery)
+        if draft.channel not in PAID_ONLY or status != "created":
+            self.deliveries.append(delivery)
         return delivery
 
     def _reference(self) -> Iterable[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from orderstream.channels import Channel, jd, registry, taobao
+from orderstream.channels import Channel, jd, taobao
 from orderstream.intake.app import create_app
 from orderstream.orders import Raw
 from orderstream.settings import Settings
@@ -28,14 +27,6 @@ CHANNELS: dict[str, Channel] = {"taobao": taobao.CHANNEL, "jd": jd.CHANNEL}
 BOTH = pytest.mark.parametrize("name", sorted(CHANNELS))
 NOW = 1_794_330_060_000
 TID, NUMBER = "3100000000000000001", "290000000001"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _registered() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, channel in CHANNELS.items():
-            patch.setitem(registry(), name, channel)
-        yield
 
 
 def fixture(name: str) -> Any:

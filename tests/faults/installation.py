@@ -28,7 +28,7 @@ from orderstream.fetch.process import group as fetchers
 from orderstream.orders import CHANNELS
 from orderstream.settings import PREFIX, Settings, data_file
 from orderstream.simulators import write_catalogue
-from orderstream.simulators.market import Market
+from orderstream.simulators.market import POLLED, Market
 from orderstream.simulators.scenario import SHOPS
 from orderstream.simulators.served import served
 from orderstream.simulators.trouble import Trouble
@@ -281,14 +281,23 @@ class Installation:
         await until(self._erp_has_all, "the ERP has read its topics to their ends")
 
     async def _fetched(self) -> bool:
-        """Whether nothing waits on orders.pending or orders.parked."""
+        """Whether nothing waits on orders.pending or orders.parked, and every platform that tells nobody has been asked since."""
         ends = await self.ends(["orders.pending"])
         done = await self._offsets(fetchers(self.settings))
         if any(end > (done[tp].offset if tp in done else 0) for tp, end in ends.items()):
             return False
-        name = topics.name("orders.parked", self.settings.topic_prefix)
-        parked = await asyncio.to_thread(lambda: [*kafka.read_all(str(self.settings.brokers), [name])])
-        return all(value is None for value in {message.key: message.value for message in parked}.values())
+        parked, polled = await self._newest("orders.parked"), await self._newest("platforms.polled")
+        asked = {one["account"]: one["until"] for one in map(orjson.loads, filter(None, polled.values()))}
+        # a platform's clock counts seconds
+        since = self.traffic.told_nobody + 1_000
+        silent = [shop for shop in SHOPS if shop.partition(":")[0] in POLLED]
+        return not any(parked.values()) and all(asked.get(shop, 0) > since for shop in silent)
+
+    async def _newest(self, name: str) -> dict[bytes | None, bytes | None]:
+        """The newest value of each key of a compacted topic."""
+        topic = topics.name(name, self.settings.topic_prefix)
+        found = await asyncio.to_thread(lambda: [*kafka.read_all(str(self.settings.brokers), [topic])])
+        return {message.key: message.value for message in found}
 
     async def _offsets(self, group: str) -> Any:
         """Where a group goes on, by partition."""

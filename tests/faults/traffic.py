@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 import httpx
 
 from orderstream.simulators import Delivery, Scenario, make
-from orderstream.simulators.market import Market
+from orderstream.simulators.market import POLLED, Market
 from orderstream.simulators.scenario import MARKETPLACES
 
 CONNECTIONS = 24
@@ -43,6 +43,8 @@ class Traffic:
         """Order id -> sha256 of each message of it that intake acknowledged."""
         self.since: dict[str, float] = {}
         """Order id -> when (monotonic seconds) its first delivery was acknowledged."""
+        self.told_nobody = 0
+        """When a platform that is polled last learned something (ms UTC)."""
         self.refused: list[str] = []
         self.last = time.monotonic()
         """When something was acknowledged last."""
@@ -74,7 +76,8 @@ class Traffic:
             start=time.time_ns() // 1_000_000 - behind_ms,
             first_order=number * 10_000,
             first_buyer=buyers,
-            marketplaces=MARKETPLACES,
+            # a platform that is asked goes by its own clock: what it dates hours away is not listed now
+            marketplaces=[channel for channel in MARKETPLACES if not behind_ms or channel not in POLLED],
         )
 
     async def run(self) -> None:
@@ -126,6 +129,8 @@ class Traffic:
             posting = self._market.posting(delivery)
             if posting is None:
                 # what its platform pushes to nobody is ours to find: that it comes out is asked, that these bytes do is not
+                if delivery.channel in POLLED:
+                    self.told_nobody = time.time_ns() // 1_000_000
                 self._note(delivery, set())
                 return
             client = await self._free.get()

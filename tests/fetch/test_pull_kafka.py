@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from orderstream import channels, kafka, platforms, topics
+from orderstream import kafka, topics
 from orderstream.channels import jd as jd_channel
 from orderstream.channels import taobao as channel
 from orderstream.fetch import process
@@ -20,8 +20,6 @@ from orderstream.fetch.pull import Puller
 from orderstream.fetch.share import Share
 from orderstream.metrics import Metrics
 from orderstream.orders import Order, Raw
-from orderstream.platforms import jd as jd_platform
-from orderstream.platforms import taobao as platform
 from orderstream.settings import Settings
 from orderstream.simulators import jd
 from orderstream.simulators.drafts import Draft, Event, Line
@@ -33,16 +31,6 @@ from orderstream.wire import read_raw
 from tests.platforms.test_taobao_platform import ARTICLES, PEOPLE, draft, event, happen, shop
 
 ACCOUNT = {"app_key": "12345", "app_secret": "app-secret", "token": "session", "rate": 500, "burst": 100, "poll_seconds": 0}
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """Both are there while a test runs, whether or not they are always."""
-    with pytest.MonkeyPatch.context() as patch:
-        for one, ours in ((channel, platform), (jd_channel, jd_platform)):
-            patch.setitem(channels.registry(), one.CHANNEL.id, one.CHANNEL)
-            patch.setitem(platforms.registry(), one.CHANNEL.id, ours.PLATFORM)
-        yield
 
 
 def brought(settings: Settings, name: str = "taobao") -> list[Raw]:
