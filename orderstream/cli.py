@@ -449,7 +449,9 @@ def worker(
 
 @app.command()
 def demo(
-    orders: Annotated[int, typer.Option(min=1, help="订单数 · how many orders")] = 6000,
+    orders: Annotated[
+        int, typer.Option(min=1, help="订单数，平台店铺另加 · how many orders; the marketplaces' shops add theirs")
+    ] = 6000,
     rate: Annotated[float, typer.Option(min=0.1, help="每秒订单数 · orders a second")] = 100.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="把结果写成 JSON · write the summary as JSON")] = None,
 ) -> None:

@@ -32,6 +32,9 @@ SIDE = 60
 PER_SECOND = 40.0
 """How fast a side scenario is sent."""
 
+BROUGHT = ("douyin:", "wechat:", "taobao:", "jd:")
+"""Orders that come in by fetch alone."""
+
 Fault = Callable[[Installation, random.Random], Awaitable[None]]
 
 
@@ -147,6 +150,19 @@ async def intake_killed(system: Installation, dice: random.Random) -> None:
         await _end(signal.SIGKILL, service)
     finally:
         link.mend()
+
+
+async def fetch_killed(system: Installation, dice: random.Random) -> None:
+    """Killed with details under way, until its successor has brought in orders that nobody else brings."""
+    del dice
+    await _end(signal.SIGKILL, system.named("fetch"))
+    mark = time.monotonic()
+
+    def brought() -> bool:
+        new = (order for order, at in system.traffic.since.items() if at > mark and order in system.watch.decided)
+        return any(order.startswith(BROUGHT) for order in new)
+
+    await until(brought, "fetch goes on")
 
 
 async def erp_killed(system: Installation, dice: random.Random) -> None:
@@ -373,6 +389,7 @@ KINDS: dict[str, Kind] = {
     "intake-killed": Kind(
         "接收：Kafka 已确认、尚未应答时被杀", "intake between Kafka's acknowledgement and its answer", intake_killed, 6
     ),
+    "fetch-killed": Kind("取详情：调用途中被杀", "fetch with calls under way", fetch_killed, 12),
     "erp-killed": Kind("ERP：生效与提交之间被杀", "the ERP between effect and commit", erp_killed, 10),
     "zombie": Kind("工作进程停过会话超时后复活", "a worker stopped past its session, then woken", zombie, 18),
     "added-removed": Kind("增减工作进程", "workers added and removed", added_and_removed, 10),
