@@ -37,13 +37,14 @@ def pending(settings: Settings, brokers: str, channel: str | None = None, shop: 
     What was fetched in the last second may still be among them: how far the processes are stands in Kafka no sooner.
     """
     client = access.client(settings)
+    # before what is parked: an order parked meanwhile is met there, and none is in neither
+    unread = asyncio.run(_unread(settings, brokers, topics.name("orders.pending", settings.topic_prefix)))
     parked: dict[bytes, kafka.Message] = {}
     for message in kafka.scan(brokers, [topics.name("orders.parked", settings.topic_prefix)], client=client):
         if message.value is None:
             parked.pop(message.key or b"", None)
         else:
             parked[message.key or b""] = message
-    unread = asyncio.run(_unread(settings, brokers, topics.name("orders.pending", settings.topic_prefix)))
     fresh = [m for m in unread if parked_key(m.partition, m.offset, m.timestamp) not in parked]
     found = [one for message in (*parked.values(), *fresh) if (one := _waits(message)) is not None]
     return sorted(
