@@ -31,7 +31,11 @@ class Log:
 
     def read(self, start: int = 0) -> tuple[list[bytes], Joined]:
         joined = Joined()
-        blobs = [blob for value, headers in self.records[start:] for blob in joined.blobs(value, headers)]
+        blobs = [
+            blob
+            for offset, (value, headers) in enumerate(self.records[start:], start)
+            for blob in joined.blobs(offset, value, headers)
+        ]
         return blobs, joined
 
 
