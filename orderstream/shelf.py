@@ -13,19 +13,28 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Generic, TypeVar
 
-from orderstream.pages import Page, Pages, pages
+from orderstream.pages import Page, Pages, Place, pages
 from orderstream.times import MINUTE
 
 T = TypeVar("T")
+
+_NEVER = 1 << 60
 
 Frozen = bytes | list[bytes]
 """A value's bytes: whole, or in parts that are to be taken in one after the other."""
 
 
 class _Parts(list[bytes]):
-    """Parts that come after what lies in a page, if anything does."""
+    """Parts that come after what lies in a page, if anything does.
 
-    __slots__ = ()
+    minute: in which the value is due if nothing does; None once that has been looked up.
+    """
+
+    __slots__ = ("minute",)
+
+    def __init__(self, part: bytes) -> None:
+        super().__init__((part,))
+        self.minute: int | None = None
 
 
 HOT = 131_072
@@ -68,6 +77,8 @@ class Shelf(Generic[T]):
         self._pages = Pages(outweighed)
         """What a dump has put there and nobody has asked for since. What stands above goes before it."""
         self._due = Due()
+        self._later = _NEVER
+        """The soonest minute of any parts of which it is not known whether something lies in a page."""
 
     # -- values ------------------------------------------------------------------------------------------------------
 
@@ -120,7 +131,10 @@ class Shelf(Generic[T]):
 
     def lay(self, key: str, whole: bytes) -> bool:
         """A value's bytes, in place of whatever is there; whether nothing was that is not in a page."""
-        new = key not in self._cold and self._young.pop(key, None) is None and self._old.pop(key, None) is None
+        known = self._cold.get(key)
+        if isinstance(known, _Parts):
+            self._taken(key, known)
+        new = known is None and self._young.pop(key, None) is None and self._old.pop(key, None) is None
         self._cold[key] = whole
         return new
 
@@ -133,7 +147,7 @@ class Shelf(Generic[T]):
         if known is None:
             if key in self._young or key in self._old:
                 return None
-            self._cold[key] = _Parts((part,)) if self._pages else part
+            self._cold[key] = _Parts(part) if self._pages else part
             return True
         if isinstance(known, list):
             known.append(part)
@@ -146,7 +160,7 @@ class Shelf(Generic[T]):
             self._cold.pop(key, None)
         place = self._pages.find(key)
         if place is not None:
-            self._pages.take(place)
+            self._pages.drop(place)
 
     def cool(self, limit: int) -> None:
         """Turns up to `limit` objects that have not been used for longest into bytes. To be called often, with little."""
@@ -166,6 +180,8 @@ class Shelf(Generic[T]):
         """What a page has of a value, no longer there, and what has come since."""
         place = self._pages.find(key)
         if place is None:
+            if parts is not None and parts.minute is not None:
+                self._due.add(parts.minute, key)
             return parts
         minute, value = self._pages.take(place)
         if minute is not None:
@@ -175,16 +191,38 @@ class Shelf(Generic[T]):
     # -- what is due -------------------------------------------------------------------------------------------------
 
     def remind(self, at: int, key: str) -> None:
-        """`until` is to tell of a key when `at` (ms) has passed."""
-        self._due.add(at // MINUTE + 1, key)
+        """`until` is to tell of a key when `at` (ms) has passed, or when its page says, if it is in one."""
+        minute = at // MINUTE + 1
+        known = self._cold.get(key)
+        if isinstance(known, _Parts):
+            known.minute = minute
+            self._later = min(self._later, minute)
+        else:
+            self._due.add(minute, key)
 
     def until(self, now: int) -> list[str]:
         """The keys that are due by now (ms). Each is told once."""
+        if self._later * MINUTE <= now:
+            self._look_up()
         for minute, key in self._pages.due(now // MINUTE):
-            # who stands above a page has been announced when it came there
-            if key not in self._young and key not in self._old and isinstance(self._cold.get(key, _NONE), _Parts):
-                self._due.add(minute, key)
+            if key in self._young or key in self._old:
+                continue
+            known = self._cold.get(key)
+            if isinstance(known, _Parts):
+                known.minute = None
+            elif known is not None:
+                continue  # who stands above a page has a time of its own
+            self._due.add(minute, key)
         return self._due.until(now)
+
+    def _look_up(self) -> None:
+        """Finds out which parts have something in a page: that says when they are due."""
+        for key, known in self._cold.items():
+            if isinstance(known, _Parts) and known.minute is not None:
+                if self._pages.find(key) is None:
+                    self._due.add(known.minute, key)
+                known.minute = None
+        self._later = _NEVER
 
     # -- dumps -------------------------------------------------------------------------------------------------------
 
@@ -195,14 +233,37 @@ class Shelf(Generic[T]):
 
         whole: (key, minute, what is held) -> the value's bytes, or None, and it is the caller's.
         """
-        # pages first: what is taken from one meanwhile comes up again behind them
+        self._look_up()
+        # pages first, what has come to them since, then the rest: what is taken from a page meanwhile comes up again behind it
         yield from self._pages.unopened(self._weigh)
-        yield from pages(self._wholes(whole, others), self._weigh)
+        yield from pages(self._wholes(whole, chain(self._grown(), self._loose(), others)), self._weigh)
+
+    def _grown(self) -> Iterator[tuple[int, str]]:
+        """What lies in a page and above it: the page says when it is due."""
+        for key in [key for key, known in self._cold.items() if isinstance(known, _Parts)]:
+            place = self._paged(key)
+            minute = None if place is None else self._pages.minute(place)
+            if minute is not None:
+                yield minute, key
+
+    def _loose(self) -> Iterator[tuple[int, str]]:
+        """What is due by itself. A page that was laid since may have a time for the same key: that one counts."""
+        for minute, key in self._due.items():
+            place = self._paged(key)
+            if place is None or self._pages.minute(place) is None:
+                yield minute, key
+
+    def _paged(self, key: str) -> Place | None:
+        """Where the value is, or what it begins with, if that is in a page."""
+        if key in self._young or key in self._old:
+            return None
+        known = self._cold.get(key)
+        return self._pages.find(key) if known is None or isinstance(known, _Parts) else None
 
     def _wholes(
-        self, whole: Callable[[str, int, Frozen | T], bytes | None], others: Iterable[tuple[int, str]]
+        self, whole: Callable[[str, int, Frozen | T], bytes | None], keys: Iterable[tuple[int, str]]
     ) -> Iterator[tuple[str, int, bytes]]:
-        for minute, key in chain(self._due.items(), others):
+        for minute, key in keys:
             held = self.held(key)
             if held is not None and (value := whole(key, minute, held)) is not None:
                 yield key, minute, value
@@ -210,14 +271,11 @@ class Shelf(Generic[T]):
     def lay_page(self, page: Page) -> None:
         """Takes a page in, in place of whatever is there of its keys."""
         if self._cold or self._young or self._old:
-            names = page.names()
+            names = set(page.names())
             for above in (self._cold, self._young, self._old):
                 for key in above.keys() & names:
                     self._outweighed(above.pop(key))
         self._pages.lay(page)
-
-
-_NONE = _Parts()
 
 
 class Due:

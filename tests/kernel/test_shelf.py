@@ -190,7 +190,7 @@ def test_a_page_whose_values_are_all_gone_takes_no_room() -> None:
     for key in "ab":
         place = kept.find(key)
         assert place is not None
-        kept.take(place)
+        assert kept.take(place) == {"a": (1, b"x"), "b": (2, b"y")}[key]
     assert kept.find("a") is None
     assert list(kept.unopened(len)) == []
     assert list(kept.due(5)) == []
