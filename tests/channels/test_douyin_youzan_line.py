@@ -23,6 +23,7 @@ from orderstream.orders import Raw, Refund
 from orderstream.settings import Settings
 from tests.fuzz import law
 from tests.fuzz.mutations import mutated
+from tests.sink import MemorySink
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CHANNELS: dict[str, Channel] = {"douyin": douyin.CHANNEL, "youzan": youzan.CHANNEL}
@@ -173,36 +174,20 @@ def test_a_refund_ends_the_order_or_keeps_it_for_a_person(name: str) -> None:
 # -- intake --------------------------------------------------------------------------------------------------------------
 
 
-class Shelf:
-    """A sink that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.kept: list[Raw] = []
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool:
-        return True
-
-    async def put(self, channel: Channel, raw: Raw) -> None:
-        self.kept.append(raw)
+@pytest.fixture
+def shelf() -> MemorySink:
+    return MemorySink()
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
-
-
-@pytest.fixture
-async def client(shelf: Shelf) -> AsyncIterator[httpx.AsyncClient]:
+async def client(shelf: MemorySink) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(Settings.load(secrets=json.dumps({f"{name}:main": [SECRET, "x:old"] for name in CHANNELS})), shelf)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://intake") as opened:
         yield opened
 
 
 @BOTH
-async def test_the_platform_hears_its_own_words(name: str, client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_the_platform_hears_its_own_words(name: str, client: httpx.AsyncClient, shelf: MemorySink) -> None:
     """For what is kept, for a test, and never for who is not proved."""
     body = (FIXTURES / f"{name}-paid.json").read_bytes()
     sign = douyin.sign if name == "douyin" else youzan.sign
@@ -218,7 +203,7 @@ async def test_the_platform_hears_its_own_words(name: str, client: httpx.AsyncCl
     assert len(shelf.kept) == 1
 
 
-async def test_a_push_of_two_messages_is_two_records(client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_a_push_of_two_messages_is_two_records(client: httpx.AsyncClient, shelf: MemorySink) -> None:
     """Each under its own order, in the platform's sequence."""
     body = b'[{"tag":"100","data":{"p_id":1}}, {"tag":"110","data":{"p_id":2}}]'
     answer = await client.post("/hooks/douyin/main", content=body, headers=douyin.sign(body, SECRET, "hmac-sha256"))

@@ -21,6 +21,7 @@ from orderstream.settings import Settings
 from orderstream.simulators.taobao import spi
 from tests.fuzz import law
 from tests.fuzz.mutations import mutated
+from tests.sink import MemorySink
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CHANNELS: dict[str, Channel] = {"taobao": taobao.CHANNEL, "jd": jd.CHANNEL}
@@ -133,26 +134,9 @@ def test_a_refund_ends_the_order_or_keeps_it_for_a_person(name: str) -> None:
     assert statuses == ["paid", "refunding", "refunded"]
 
 
-class Shelf:
-    """A sink that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.kept: list[Raw] = []
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool:
-        return True
-
-    async def put(self, channel: Channel, raw: Raw) -> None:
-        del channel
-        self.kept.append(raw)
-
-
 async def test_intake_s_door() -> None:
     """An SPI call is kept, a record a message, and answered in the platform's form; of JD nothing is taken."""
-    shelf = Shelf()
+    shelf = MemorySink()
     app = create_app(Settings.load(secrets='{"taobao:main": ["12345:new"], "jd:main": ["12345:new"]}'), shelf, lambda: NOW)
     body = json.dumps([fixture("taobao-paid"), fixture("taobao-refund")]).encode()
     push = spi(body, "12345:new", NOW)
