@@ -102,17 +102,14 @@ class Douyin:
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
         """Who sent it: the hash of app key, body and app secret, in hex. Raises Refused. A test carries nothing."""
         del now_ms  # the signature has no time in it; a repeated push is met by idempotence
-        apps = [app for secret in secrets if (app := read_secret(secret)) is not None]
+        apps = [app for secret in secrets if (app := reading.app_of(secret)) is not None]
         if not apps:
             raise Refused("unusable-secret")
         method = push.headers.get(METHOD, "").strip().lower() or "md5"
         given = _digest(push.headers.get(SIGNATURE, ""), method)
         if given is None:
             raise Refused("unsigned")
-        matches = 0
-        for app in apps:
-            matches |= hmac.compare_digest(_signature(push.body, app, method), given)
-        if not matches:
+        if not reading.matches(given, (_signature(push.body, app, method) for app in apps)):
             raise Refused("bad-signature")
         return Proved(method, tuple(one for one in _messages(push.body) if _tag(one) != TEST))
 
@@ -148,15 +145,9 @@ class Douyin:
 CHANNEL = Douyin()
 
 
-def read_secret(secret: bytes) -> tuple[bytes, bytes] | None:
-    """App key and app secret of `app_key:app_secret`; None for what is no such pair."""
-    key, colon, rest = secret.partition(b":")
-    return (key, rest) if colon and key and rest else None
-
-
 def sign(body: bytes, secret: bytes | str, method: str = "md5") -> dict[str, str]:
     """The headers of a push, for simulators. secret: `app_key:app_secret`."""
-    app = read_secret(secret.encode() if isinstance(secret, str) else secret)
+    app = reading.app_of(secret.encode() if isinstance(secret, str) else secret)
     if app is None:
         raise ValueError("a secret is app_key:app_secret")
     return {

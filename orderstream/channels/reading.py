@@ -16,7 +16,7 @@ import ipaddress
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -356,12 +356,24 @@ def coordinates(lat: Any, lon: Any, field: str) -> tuple[float, float] | tuple[N
     return found
 
 
+def app_of(secret: bytes) -> tuple[bytes, bytes] | None:
+    """Key and secret of a platform's app, of `key:secret`; None for what is no such pair."""
+    key, colon, rest = secret.partition(b":")
+    return (key, rest) if colon and key and rest else None
+
+
+def matches(given: bytes, made: Iterable[bytes]) -> bool:
+    """True when one of the digests that our secrets make is the one given. Takes the same time whichever it is, and if none is."""
+    found = 0
+    for one in made:
+        # the sum of all, not the first: every secret costs the same
+        found |= hmac.compare_digest(one, given)
+    return bool(found)
+
+
 def signed(expected: bytes, message: bytes, secrets: Sequence[bytes]) -> bool:
-    """True when one of the secrets makes this HMAC-SHA256. Takes the same time whichever it is, and if none is."""
-    matches = 0
-    for secret in secrets:
-        matches |= hmac.compare_digest(hmac.new(secret, message, hashlib.sha256).digest(), expected)
-    return bool(matches)
+    """True when one of the secrets makes this HMAC-SHA256."""
+    return matches(expected, (hmac.new(secret, message, hashlib.sha256).digest() for secret in secrets))
 
 
 def base64_digest(value: str | None) -> bytes | None:

@@ -30,7 +30,6 @@ order to be fetched at the shop has no address: the one in it is the shop's.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -134,7 +133,7 @@ class Youzan:
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
         """Who sent it: MD5 of client id, body (or, without the header, `msg`) and client secret. Raises Refused."""
         del now_ms  # the signature has no time in it; a repeated push is met by idempotence
-        clients = [client for secret in secrets if (client := read_secret(secret)) is not None]
+        clients = [client for secret in secrets if (client := reading.app_of(secret)) is not None]
         if not clients:
             raise Refused("unusable-secret")
         shape = _shape(push.body)
@@ -144,10 +143,7 @@ class Youzan:
             given, how, signed = reading.said(shape.sign), BY_MSG, _signed_msg(shape)
         if given is None or not _DIGEST.fullmatch(given):
             raise Refused("unsigned")
-        matches = 0
-        for client in clients:
-            matches |= hmac.compare_digest(_signature(signed, client), bytes.fromhex(given))
-        if not matches:
+        if not reading.matches(bytes.fromhex(given), (_signature(signed, client) for client in clients)):
             raise Refused("bad-signature")
         return Proved(how, () if shape is not None and shape.test is True else (push.body,))
 
@@ -191,12 +187,6 @@ class Youzan:
 CHANNEL = Youzan()
 
 
-def read_secret(secret: bytes) -> tuple[bytes, bytes] | None:
-    """Client id and secret of `client_id:client_secret`; None for what is no such pair."""
-    client, colon, rest = secret.partition(b":")
-    return (client, rest) if colon and client and rest else None
-
-
 def sign(body: bytes, secret: bytes | str) -> dict[str, str]:
     """The headers of a push, for simulators. secret: `client_id:client_secret`."""
     client = _client(secret)
@@ -237,7 +227,7 @@ def said(*values: Any) -> str | None:
 
 
 def _client(secret: bytes | str) -> tuple[bytes, bytes]:
-    client = read_secret(secret.encode() if isinstance(secret, str) else secret)
+    client = reading.app_of(secret.encode() if isinstance(secret, str) else secret)
     if client is None:
         raise ValueError("a secret is client_id:client_secret")
     return client
