@@ -440,18 +440,12 @@ def _is_gift(line: Mapping[str, Any]) -> bool | None:
 def _code(line: Mapping[str, Any]) -> str | None:
     """The shop's own code, else the platform's number of the variant or product; 0 is none."""
     own = said(line.get("code"), *(one for one in (line.get("out_sku_id"),) if one not in (0, "0")))
-    if own is not None:
-        return own
-    for kind, numbers in (("sku", ("sku_id",)), ("product", ("product_id_str", "product_id"))):
-        number = _number(said(*(line.get(name) for name in numbers)))
-        if number is not None:
-            return f"{kind}:{number}"
-    return None
+    product = said(line.get("product_id_str"), line.get("product_id"))
+    return reading.code(own, sku=_number(line.get("sku_id")), product=_number(product))
 
 
 def _spec(given: Any) -> dict[str, str]:
-    stated = ((said(one.get("name")), said(one.get("value"))) for one in parts(given))
-    return {name: value for name, value in stated if name is not None and value is not None}
+    return reading.spec((said(one.get("name")), said(one.get("value"))) for one in parts(given))
 
 
 def _ship_by(order: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> int | None:

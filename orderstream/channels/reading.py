@@ -44,6 +44,7 @@ _MAX_DIGITS = 28
 
 _AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
+_COUNTED = re.compile(r"[1-9][0-9]{0,19}")
 _WHOLE = re.compile(r"[0-9]{1,20}")
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A JSON string, or an unfinished one to the end: nothing is tried twice, or 100 KB of \\" after a quote take 20 seconds."""
@@ -199,6 +200,27 @@ def said(*values: Any) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def code(own: str | None, **numbers: str | None) -> str | None:
+    """What a line's article is called: by the shop's own code, else by the first of the platform's numbers, as `kind:number`.
+
+    Numbers that are None or 0 are none.
+    """
+    if own is not None:
+        return own
+    return next((f"{kind}:{number}" for kind, number in numbers.items() if number not in {None, "0"}), None)
+
+
+def spec(stated: Iterable[tuple[str | None, str | None]]) -> dict[str, str]:
+    """A variant's properties, value by name; what lacks either is left out."""
+    return {name: value for name, value in stated if name is not None and value is not None}
+
+
+def number(value: Any) -> str | None:
+    """The number of an order, line or article where a platform counts from 1 in 63 bits, from digits or an integer; else None."""
+    found = str(value) if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else value
+    return found if isinstance(found, str) and _COUNTED.fullmatch(found) else None
 
 
 def unmasked(value: Any) -> str | None:

@@ -509,20 +509,13 @@ def _stated(value: Any) -> bool:
 
 
 def _code(one: Mapping[str, Any]) -> str | None:
-    """The shop's own code, else the platform's number of the variant or article; 0 is none."""
+    """The shop's own code, else the platform's number of the variant or article."""
     own = said(*(one.get(name) for name in ("outer_sku_id", "outer_item_id", "sku_no", "item_no")))
-    if own is not None:
-        return own
-    for kind in ("sku", "item"):
-        number = _number(one.get(f"{kind}_id"))
-        if number not in {None, "0"}:
-            return f"{kind}:{number}"
-    return None
+    return reading.code(own, sku=_number(one.get("sku_id")), item=_number(one.get("item_id")))
 
 
 def _spec(given: Any) -> dict[str, str]:
-    stated = ((said(one.get("k")), said(one.get("v"))) for one in parts(_nested(given)))
-    return {name: value for name, value in stated if name is not None and value is not None}
+    return reading.spec((said(one.get("k")), said(one.get("v"))) for one in parts(_nested(given)))
 
 
 def _plain(value: Any) -> str | None:
