@@ -209,13 +209,8 @@ def packed(msg: bytes) -> str:
 
 def changed(number: str, at_ms: int) -> bytes:
     """The push that stands for an order that the platform lists as changed at that time."""
-    msg = {"tid": number, "update_time": beijing(at_ms)}
+    msg = {"tid": number, "update_time": times.beijing(at_ms)}
     return msgspec.json.encode({"type": ORDER_TYPE, "id": number, "version": at_ms // 1000, "msg": msg})
-
-
-def beijing(ms: int) -> str:
-    """A time as the platform writes it."""
-    return times.text(ms + 8 * times.HOUR)[:19].replace("T", " ")
 
 
 def said(*values: Any) -> str | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlencode
 
@@ -116,8 +115,8 @@ class Jd:
 
     async def _search(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Found:
         ask = {
-            "start_date": _beijing(since_ms),
-            "end_date": _beijing(until_ms - 1),
+            "start_date": times.beijing(since_ms),
+            "end_date": times.beijing(until_ms - 1),
             "order_state": STATES,
             "optional_fields": FIELDS,
             "page": str(page),
@@ -142,8 +141,8 @@ class Jd:
 
     async def _applied(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Applied:
         ask = {
-            "checkTimeStart": _beijing(since_ms),
-            "checkTimeEnd": _beijing(until_ms - 1),
+            "checkTimeStart": times.beijing(since_ms),
+            "checkTimeEnd": times.beijing(until_ms - 1),
             "pageIndex": str(page),
             "pageSize": str(REFUND_PAGE),
         }
@@ -173,7 +172,7 @@ def _sign(client: Client, method: str, ask: Mapping[str, str]) -> Sign:
             "access_token": token,
             "app_key": account.app_key,
             "method": method,
-            "timestamp": _beijing(now_ms),
+            "timestamp": times.beijing(now_ms),
             "v": "2.0",
         }
         params["sign"] = sign(account.app_secret.get_secret_value(), params)
@@ -217,8 +216,3 @@ def _listed(row: bytes) -> Listed:
     status = jd.STATUS.get(said(value.get("orderState")) or "", "created")
     at = None if modified is None or "applyRefundSum" in value else reading.as_of(modified, status)
     return Listed(said(value.get("orderId")) or "", at, row)
-
-
-def _beijing(ms: int) -> str:
-    """`yyyy-MM-dd HH:mm:ss`, as the platform reads times."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000 + 8 * 3600))

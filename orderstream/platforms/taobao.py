@@ -13,7 +13,6 @@ Account: `url` "" (https://eco.taobao.com), `token` the session, `extra`: `group
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -96,8 +95,8 @@ class Taobao:
     async def _page(self, client: Client, since_ms: int, until_ms: int, page: int) -> dict[str, Any]:
         ask = {
             "fields": "tid,tid_str,status,modified",
-            "start_modified": _beijing(since_ms),
-            "end_modified": _beijing(until_ms - 1),
+            "start_modified": times.beijing(since_ms),
+            "end_modified": times.beijing(until_ms - 1),
             "page_no": str(page),
             "page_size": str(PAGE),
             "use_has_next": "false",
@@ -144,7 +143,7 @@ def _sign(client: Client, method: str, ask: Mapping[str, str]) -> Sign:
             "method": method,
             "app_key": account.app_key,
             "session": token,
-            "timestamp": _beijing(now_ms),
+            "timestamp": times.beijing(now_ms),
             "format": "json",
             "v": "2.0",
             "sign_method": "md5",
@@ -205,8 +204,3 @@ def _message(number: str, trade: Mapping[str, Any]) -> bytes:
     """What TMC would have said of a trade that changed."""
     content = {"tid": int(number), "status": said(trade.get("status")), "modified": said(trade.get("modified"))}
     return orjson.dumps({"topic": "taobao_trade_TradeChanged", "content": orjson.dumps(content).decode()})
-
-
-def _beijing(ms: int) -> str:
-    """`yyyy-MM-dd HH:mm:ss`, as the platform reads times."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000 + 8 * 3600))
