@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,6 +27,7 @@ from orderstream.channels.reading import Fault, part, parts, said
 from orderstream.channels.taobao import digest, messages
 from orderstream.platforms import Answer, Ask, Gone, Listed, Pulled, Token, Transient, Unauthorised
 from orderstream.platforms.client import Check, Client, Sign
+from orderstream.platforms.shared import backwards, granted
 
 PAGE = 100
 """Trades of a page: the most that the platform gives."""
@@ -66,9 +68,7 @@ class Taobao:
 
     async def token(self, client: Client, worn: Token | None) -> Token:
         """The session that the seller granted."""
-        if worn is not None or client.account.token is None:
-            raise Unauthorised("no-session" if worn is None else "session-refused")
-        return Token(client.account.token)
+        return granted(client.account, worn, none="no-session", refused="session-refused")
 
     async def detail(self, client: Client, number: str) -> bytes:
         """`taobao.trade.fullinfo.get`, with the key that addresses are compared by."""
@@ -76,17 +76,11 @@ class Taobao:
         return await client.call(_sign(client, "taobao.trade.fullinfo.get", ask), _check("trade_fullinfo_get_response"))
 
     async def changed(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
-        """`taobao.trades.sold.increment.get`, day by day, from its last page to its first.
-
-        A trade that changes meanwhile leaves the window, and those after it move up: only a walk backwards meets each.
-        """
+        """`taobao.trades.sold.increment.get`, day by day."""
         while since_ms < until_ms:
             end = min(since_ms + WINDOW, until_ms)
-            first = await self._page(client, since_ms, end, 1)
-            pages = -(-(reading.whole(first.get("total_results")) or 0) // PAGE)
-            for page in range(pages, 0, -1):
-                answer = first if page == pages == 1 else await self._page(client, since_ms, end, page)
-                for trade in parts(_listed(answer.get("trades"))):
+            async for page in backwards(partial(self._page, client, since_ms, end), _total, PAGE):
+                for trade in parts(_listed(page.get("trades"))):
                     number = taobao_trade.number(trade)
                     if number is not None:
                         yield Listed(number, _changed_at(trade), _message(number, trade))
@@ -183,6 +177,10 @@ def _raise(error: Mapping[str, Any]) -> None:
     if code in _NO_RIGHT:
         raise Unauthorised(named)
     raise Transient(named)
+
+
+def _total(page: Mapping[str, Any]) -> Any:
+    return page.get("total_results")
 
 
 def _listed(given: Any) -> Any:
