@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from agents.normalise import LAID, Names, strange
+from agents.normalise import Names, strange
 from orderstream import wire
 from orderstream.engine import Effects, Record, Send
 from orderstream.facts import Mail
@@ -87,8 +87,8 @@ class RouteState:
         return wire.encode((topic, offset, self._router.progress, msgspec.Raw(cases)))
 
     def restore(self, blob: bytes) -> None:
-        if blob.startswith(LAID):
-            progress, waiting, page = _laid.decode(memoryview(blob)[len(LAID) :])
+        if blob.startswith(wire.LAID):
+            progress, waiting, page = _laid.decode(memoryview(blob)[len(wire.LAID) :])
             self._router.lay(page, waiting, progress)
             return
         logged = _logged.decode(blob)
@@ -104,7 +104,7 @@ class RouteState:
         for page in router.dump():
             names = page.names() if router.pending else ()
             waiting = {order: router.pending[order] for order in router.pending.keys() & names}
-            yield LAID + wire.encode((router.progress, waiting, page))
+            yield wire.LAID + wire.encode((router.progress, waiting, page))
         for topic, offset in self._applied.items():
             yield wire.encode(Logged(topic, offset, router.progress, []))
 
