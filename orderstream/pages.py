@@ -80,18 +80,23 @@ def page(items: Iterable[Item], weigh: Callable[[bytes], int]) -> Page:
     )
 
 
-def pages(items: Iterable[Item], weigh: Callable[[bytes], int]) -> Iterator[Page]:
-    """As many pages as they need. None is taken before its page's time."""
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """As many as make a page. None is taken before its page's time."""
     taken: list[Item] = []
     size = 0
     for item in items:
         taken.append(item)
         size += len(item[2])
         if size >= PAGE_BYTES:
-            yield page(taken, weigh)
+            yield taken
             taken, size = [], 0
     if taken:
-        yield page(taken, weigh)
+        yield taken
+
+
+def pages(items: Iterable[Item], weigh: Callable[[bytes], int]) -> Iterator[Page]:
+    """As many pages as they need."""
+    return (page(batch, weigh) for batch in batches(items))
 
 
 def _numbers(values: Iterable[int]) -> bytes:
@@ -206,10 +211,11 @@ class Pages:
         for number in range(len(self._laid)):
             yield from (key for key, _, _ in self._items(number))
 
-    def lay(self, laid: Page) -> None:
-        """Takes a page in, unread."""
+    def lay(self, laid: Page) -> int:
+        """Takes a page in, unread; its number."""
         heappush(self._unopened, (laid.first, len(self._laid)))
         self._laid.append(_Laid(laid))
+        return len(self._laid) - 1
 
     def find(self, key: str) -> Place | None:
         """Where a key's value is; None where it is in no page."""
@@ -236,10 +242,13 @@ class Pages:
         self.drop(place)
         return minute, value
 
+    def opened(self, place: Place) -> bool:
+        """Whether it has been told when the value there is due."""
+        return self._laid[place[0]].opened
+
     def minute(self, place: Place) -> int | None:
         """In which minute the value there is due; None where that has been told."""
-        opened = self._laid[place[0]].opened
-        return None if opened else int(_number(self._values(place[0]).minutes, 4 * place[1])[0])
+        return None if self.opened(place) else int(_number(self._values(place[0]).minutes, 4 * place[1])[0])
 
     def drop(self, place: Place) -> None:
         """The value at this place is here no longer."""

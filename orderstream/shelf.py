@@ -9,11 +9,10 @@ somebody asks for them, so that a worker is up again before it has understood a 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from orderstream.pages import Page, Pages, Place, pages
+from orderstream.pages import PAGE_BYTES, Item, Page, Pages, Place, batches, page, pages
 from orderstream.times import MINUTE
 
 T = TypeVar("T")
@@ -236,7 +235,10 @@ class Shelf(Generic[T]):
         self._look_up()
         # pages first, what has come to them since, then the rest: what is taken from a page meanwhile comes up again behind it
         yield from self._pages.unopened(self._weigh)
-        yield from pages(self._wholes(whole, chain(self._grown(), self._loose(), others)), self._weigh)
+        for items in batches(self._wholes(whole, self._grown())):
+            yield self._put_into_page(items)
+        yield from self._loose(whole)
+        yield from pages(self._wholes(whole, others), self._weigh)
 
     def _grown(self) -> Iterator[tuple[int, str]]:
         """What lies in a page and above it: the page says when it is due."""
@@ -246,12 +248,70 @@ class Shelf(Generic[T]):
             if minute is not None:
                 yield minute, key
 
-    def _loose(self) -> Iterator[tuple[int, str]]:
-        """What is due by itself. A page that was laid since may have a time for the same key: that one counts."""
-        for minute, key in self._due.items():
-            place = self._paged(key)
-            if place is None or self._pages.minute(place) is None:
-                yield minute, key
+    def _loose(self, whole: Callable[[str, int, Frozen | T], bytes | None]) -> Iterator[Page]:
+        """What is due by itself, the soonest first. What of it is bytes lies in these pages from then on, and is due when they are."""
+        reached = -1
+        taken: dict[str, Item] = {}
+        size = 0
+        rows: list[tuple[list[str], int, int]] = []
+        while minutes := self._due.minutes(reached):
+            for reached in minutes:
+                keys = self._due.keys(reached)
+                at = begun = 0
+                end = len(keys)
+                # what has been told as due meanwhile comes up again where its time is now
+                while at < end and keys is self._due.keys(reached):
+                    key = keys[at]
+                    item = None if key in taken else self._item(whole, reached, key)
+                    at += 1
+                    if item is None:
+                        continue
+                    taken[key] = item
+                    size += len(item[2])
+                    if size >= PAGE_BYTES:
+                        rows.append((keys, begun, at))
+                        page = self._put_into_page(taken.values())
+                        gone = self._leave_out(rows)
+                        at, end = at - gone, end - gone
+                        begun = at
+                        taken, size, rows = {}, 0, []
+                        yield page
+                rows.append((keys, begun, at))
+        if taken:
+            page = self._put_into_page(taken.values())
+            self._leave_out(rows)
+            yield page
+
+    def _item(self, whole: Callable[[str, int, Frozen | T], bytes | None], minute: int, key: str) -> Item | None:
+        """A value for a page; None where there is none any more, or where an unopened page has it: then that says its time."""
+        place = self._paged(key)
+        if place is not None and not self._pages.opened(place):
+            return None
+        held = self.held(key)
+        value = None if held is None else whole(key, minute, held)
+        return None if value is None else (key, minute, value)
+
+    def _leave_out(self, rows: list[tuple[list[str], int, int]]) -> int:
+        """Takes from these lists of what is due, between these places, what a page now says; how many from the last one."""
+        gone = 0
+        for keys, start, end in rows:
+            kept = [key for key in keys[start:end] if key in self._young or key in self._old or key in self._cold]
+            gone = end - start - len(kept)
+            keys[start:end] = kept
+        return gone
+
+    def _put_into_page(self, items: Collection[Item]) -> Page:
+        """A page of these values. What of them is bytes lies there from now on."""
+        made = page(items, self._weigh)
+        places = [self._pages.find(key) for key, _, _ in items]
+        number = self._pages.lay(made)
+        for slot, (key, _, _) in enumerate(items):
+            self._cold.pop(key, None)
+            if (old := places[slot]) is not None:
+                self._pages.drop(old)
+            if key in self._young or key in self._old:
+                self._pages.drop((number, slot))
+        return made
 
     def _paged(self, key: str) -> Place | None:
         """Where the value is, or what it begins with, if that is in a page."""
@@ -260,9 +320,7 @@ class Shelf(Generic[T]):
         known = self._cold.get(key)
         return self._pages.find(key) if known is None or isinstance(known, _Parts) else None
 
-    def _wholes(
-        self, whole: Callable[[str, int, Frozen | T], bytes | None], keys: Iterable[tuple[int, str]]
-    ) -> Iterator[tuple[str, int, bytes]]:
+    def _wholes(self, whole: Callable[[str, int, Frozen | T], bytes | None], keys: Iterable[tuple[int, str]]) -> Iterator[Item]:
         for minute, key in keys:
             held = self.held(key)
             if held is not None and (value := whole(key, minute, held)) is not None:
@@ -300,10 +358,14 @@ class Due:
             out += self._keys.pop(heapq.heappop(self._minutes))
         return out
 
-    def items(self) -> Iterator[tuple[int, str]]:
-        """(minute, key), the soonest first, as it is when its turn comes. May change meanwhile, if what moves becomes due later."""
-        reached = -1
-        while minutes := sorted(minute for minute in self._keys if minute > reached):
-            for reached in minutes:
-                for key in tuple(self._keys.get(reached, ())):
-                    yield reached, key
+    def minutes(self, after: int) -> list[int]:
+        """Those after one in which anything is due."""
+        return sorted(minute for minute in self._keys if minute > after)
+
+    def keys(self, minute: int) -> list[str]:
+        """What is due in a minute, to be changed."""
+        return self._keys.get(minute, _NOBODY)
+
+
+_NOBODY: list[str] = []
+"""Never changed."""
