@@ -118,7 +118,11 @@ class Kept(RuleBasedStateMachine):
         self.now += minutes
         told = self.shelf.until(self.now * MINUTE)
         for key in set(told):
-            if key in self.model and self.due[key] + 1 <= self.now:
+            if key not in self.model:
+                continue
+            if self.due[key] + 1 > self.now:
+                self.shelf.remind(self.due[key] * MINUTE, key)  # too early: of an earlier life
+            else:
                 self.weight -= len(self.model.pop(key))
                 self.shelf.discard(key)
                 self.log.append((key, None, 0))
