@@ -28,7 +28,7 @@ DUMP_BYTES = 64 << 20
 """An archive that has grown by more than this, and by more than twice its last dump, is begun anew."""
 DUMP_DAYS = 7
 """It is begun anew after so many days in any case: what an archive begins with must not grow older than its topic keeps it."""
-PIECE_BYTES = 128 << 10
+PIECE_BYTES = 48 << 10
 """What of a dump is written at once: a few milliseconds' work."""
 
 HEADER = "archive"
