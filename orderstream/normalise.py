@@ -1,8 +1,9 @@
 """Normalise: raw records of one partition to orders, their facts and their dossiers.
 
 Law: what is known of an order is a function of the set of its records. Its revision in force is the greatest by
-(revision, updated_at, received_at); a repeat of (revision, updated_at) changes nothing, in whatever order they come; it was
-received when its earliest record was. Catalogue and pack are those in force when the revision was received.
+(revision, updated_at, received_at); a repeat of it changes nothing, in whatever order they come; it was
+received when its earliest record was. A channel that numbers its revisions repeats one by its number; of one that only tells a
+time, in whole seconds, two records of one time that say different things are two revisions. Catalogue and pack are those in force when the revision was received.
 Reason: webhooks are repeated, overtake each other, and come after a crash once more.
 """
 
@@ -36,7 +37,7 @@ PAYMENT_DIFFERS = "实付金额与订单金额不符 · what was paid is not wha
 
 
 class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An order as one of its records had it. received_at: ms; body: that record's bytes, in short."""
+    """An order as one of its records had it. received_at: ms; body: that record in short (`_short`)."""
 
     order: Order
     received_at: int
@@ -204,7 +205,7 @@ class Normaliser:
 
     def _order(self, raw: Raw, order: Order, position: int, now: int) -> Normalised:
         state = self._state(order.order_id, order.created_at)
-        body = _short(raw)
+        body = _short(raw, order)
         told = order.revision if order.revision is not None else ABSENT
         updated = order.updated_at if order.updated_at is not None else ABSENT
         same = self._same(state, told, updated, body)
@@ -260,10 +261,10 @@ class Normaliser:
 
     @staticmethod
     def _same(state: OrderState, number: int, updated: int, body: str) -> Revision | None:
-        """The revision that a record repeats. Where the channel gives neither number nor time, only the same bytes repeat."""
+        """The revision that a record repeats. Where the channel gives no number, it must also say the same."""
         for revision in state.revisions:
             told = (revision.number, revision.updated_at) == (number, updated)
-            if told and ((number, updated) != (ABSENT, ABSENT) or revision.body == body):
+            if told and (number != ABSENT or revision.body == body):
                 return revision
         return None
 
@@ -375,9 +376,13 @@ def _whole(frozen: Frozen) -> bytes:
     return frozen
 
 
-def _short(raw: Raw) -> str:
-    """A record's bytes in short."""
-    return hashlib.sha256(raw.body).hexdigest()[:16]
+def _short(raw: Raw, order: Order) -> str:
+    """A record in short: its bytes, or what they say where the channel does not number its revisions.
+
+    A list's row and a push's detail say the same in other bytes.
+    """
+    said = raw.body if order.revision is not None else msgspec.msgpack.encode(order)
+    return hashlib.sha256(said).hexdigest()[:16]
 
 
 Moved = TypeVar("Moved", Refund, Paid)

@@ -121,7 +121,7 @@ class Api:
     """The channel; `CHANNEL` is the one there is."""
 
     id = "api"
-    headers = (wechatpay.SIGNATURE,)
+    headers: tuple[str, ...] = (wechatpay.SIGNATURE,)
     accepted = Reply()
 
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
