@@ -53,6 +53,9 @@ PAID_ONLY = frozenset({"jd"})
 ASKED_ABOUT_REFUNDS = frozenset({"jd"})
 """Marketplaces whose orders do not say that a refund is under way."""
 
+ASKED = frozenset({*MARKETPLACES, "shopify"})
+"""Channels whose platform can be asked what its orders are now."""
+
 SHOPS = (f"api:{MAIN}", f"api:{LIVE}", f"shopify:{SITE}", *(f"{channel}:{MAIN}" for channel in MARKETPLACES))
 """Every shop that may sell."""
 
@@ -738,7 +741,7 @@ class _Peak:
             topic = "orders/create" if revision == 1 else "orders/updated"
         # a shop's own way from the buyer's click to its webhook
         sent = max(0, at) + self.rng.randint(20, 250)
-        told = (draft, event) if draft.channel in MARKETPLACES else None
+        told = (draft, event) if draft.channel in ASKED else None
         delivery = Delivery(sent, draft.channel, draft.shop, body, draft.order_id, topic, revision, status, told=told)
         if draft.channel not in PAID_ONLY or status != "created":
             self.deliveries.append(delivery)
