@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from agents.normalise import LAID, Names
+from agents.normalise import Names
 from orderstream import wire
 from orderstream.detect import Detector
 from orderstream.engine import Effects, Record, Send, partition_for
@@ -53,8 +53,8 @@ class DetectState:
         return Effects(sends, list(wire.packed(log)) or None)
 
     def restore(self, blob: bytes) -> None:
-        if blob.startswith(LAID):
-            position, packs, block = _laid.decode(memoryview(blob)[len(LAID) :])
+        if blob.startswith(wire.LAID):
+            position, packs, block = _laid.decode(memoryview(blob)[len(wire.LAID) :])
             self._detector.lay(block, packs, position)
             return
         for position, batch in _logged.decode(blob):
@@ -64,7 +64,7 @@ class DetectState:
         detector = self._detector
         for piece in detector.dump():
             if isinstance(piece, Block):
-                yield LAID + wire.encode((detector.position, detector.packs, piece))
+                yield wire.LAID + wire.encode((detector.position, detector.packs, piece))
             else:
                 yield wire.encode([(detector.position, wire.encode(piece))])
 

@@ -31,9 +31,6 @@ class Logged(msgspec.Struct, array_like=True):
 _logged = msgspec.msgpack.Decoder(Logged)
 _laid = msgspec.msgpack.Decoder(tuple[int, Block])
 
-LAID = b"\x00"
-"""How a blob of a dump begins: no changelog record does."""
-
 
 class Forgotten(msgspec.Struct):
     """What a hop needs of a record of orders.forgotten."""
@@ -109,11 +106,11 @@ class NormaliseState:
 
     def dump(self) -> Iterator[bytes]:
         for block in self._normaliser.dump():
-            yield LAID + wire.encode((self._normaliser.progress, block))
+            yield wire.LAID + wire.encode((self._normaliser.progress, block))
 
     def restore(self, blob: bytes) -> None:
-        if blob.startswith(LAID):
-            progress, block = _laid.decode(memoryview(blob)[len(LAID) :])
+        if blob.startswith(wire.LAID):
+            progress, block = _laid.decode(memoryview(blob)[len(wire.LAID) :])
             self._normaliser.lay(block, progress)
             return
         logged = _logged.decode(blob)

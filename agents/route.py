@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from agents.normalise import LAID, Names, strange
+from agents.normalise import Names, strange
 from orderstream import wire
 from orderstream.engine import Effects, Record, Send
 from orderstream.facts import Mail
@@ -87,8 +87,8 @@ class RouteState:
         return wire.encode((topic, offset, self._router.progress, msgspec.Raw(cases)))
 
     def restore(self, blob: bytes) -> None:
-        if blob.startswith(LAID):
-            progress, waiting, block = _laid.decode(memoryview(blob)[len(LAID) :])
+        if blob.startswith(wire.LAID):
+            progress, waiting, block = _laid.decode(memoryview(blob)[len(wire.LAID) :])
             self._router.lay(block, waiting, progress)
             return
         logged = _logged.decode(blob)
@@ -103,7 +103,7 @@ class RouteState:
         router = self._router
         for block in router.dump():
             waiting = {order: router.pending[order] for order in block.keys if order in router.pending}
-            yield LAID + wire.encode((router.progress, waiting, block))
+            yield wire.LAID + wire.encode((router.progress, waiting, block))
         for topic, offset in self._applied.items():
             yield wire.encode(Logged(topic, offset, router.progress, []))
 
