@@ -18,6 +18,7 @@ from orderstream.channels.shopify import CHANNEL, TOPIC
 from orderstream.orders import Order, Raw
 from orderstream.platforms import Answer, Ask, Gone, Listed, Token, Transient, Unauthorised
 from orderstream.platforms.client import Check, Client, Sign
+from orderstream.platforms.shared import granted
 
 VERSION = "2025-07"
 """Of the API; Shopify answers with the oldest that it still has when this one is no more."""
@@ -42,9 +43,7 @@ class Shopify:
 
     async def token(self, client: Client, worn: Token | None) -> Token:
         """The access token that the app was given when it was installed."""
-        if worn is not None or client.account.token is None:
-            raise Unauthorised("no-token" if worn is None else "token-refused")
-        return Token(client.account.token)
+        return granted(client.account, worn, none="no-token", refused="token-refused")
 
     async def detail(self, client: Client, number: str) -> bytes:
         """The order as it is now. Webhooks say all, so that the line never asks."""

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import pytest
+from msgspec import structs
 from pydantic import SecretStr
 
 from orderstream.channels.shopify import CHANNEL
 from orderstream.orders import Order, Raw
-from orderstream.platforms import Account, Gone, Listed, Transient, Unauthorised
-from orderstream.platforms.client import Client, Patience, connections
+from orderstream.platforms import Gone, Listed, Transient, Unauthorised
+from orderstream.platforms.client import Client, Patience
 from orderstream.platforms.shopify import PAGE, PLATFORM
-from orderstream.simulators import assortment
 from orderstream.simulators.drafts import Draft, Event, Line
-from orderstream.simulators.people import People
-from orderstream.simulators.served import served
 from orderstream.simulators.shopify import Admin
 from orderstream.simulators.trouble import Trouble
+from tests.platforms import simulated
+from tests.platforms.simulated import ARTICLES, QUICK, START
 
-ARTICLES = assortment.by_sku()
-PEOPLE = People(random.Random(7))
-START = 1_794_326_400_000
-QUICK = Patience(tries=3, base=0.001, longest=0.01, seconds=5)
-
-
-def draft(number: int) -> Draft:
-    return Draft(number, "shopify", "main", PEOPLE.buyer(), [Line("SKU1", 2, 19_900)], number * 1_000)
+draft = partial(simulated.draft, "shopify", lines=[Line("SKU1", 2, 19_900)])
 
 
 def filled(admin: Admin, count: int) -> list[Draft]:
@@ -39,19 +31,13 @@ def filled(admin: Admin, count: int) -> list[Draft]:
     return drafts
 
 
-@asynccontextmanager
-async def shop(admin: Admin, token: str | None = "shpat") -> AsyncIterator[Client]:
-    """A client of the simulated shop on a socket."""
-    async with served(admin.app) as url, connections() as http:
-        account = Account(
-            "shopify", "main", "key", SecretStr("secret"), url, token and SecretStr(token), rate=10_000, burst=10_000
-        )  # type: ignore[arg-type]
-        yield Client(http, PLATFORM, account, QUICK)
+def shop(admin: Admin, token: str | None = "shpat", patience: Patience = QUICK) -> AbstractAsyncContextManager[Client]:
+    return simulated.client_of(PLATFORM, admin.app, "key", "secret", token=token and SecretStr(token), patience=patience)
 
 
 async def listed(admin: Admin, since: int, until: int) -> list[Listed]:
     async with shop(admin) as client:
-        return [one async for one in PLATFORM.changed(client, since, until)]
+        return await simulated.listed(client, since, until)
 
 
 def test_what_changed_comes_page_by_page_and_each_once() -> None:
@@ -93,8 +79,7 @@ def test_what_fails_is_tried_again(how: str) -> None:
     drafts = filled(admin, 20)
 
     async def run() -> set[str]:
-        async with shop(admin) as client:
-            client._patience = Patience(tries=20, base=0.001, longest=2.0, seconds=5)
+        async with shop(admin, patience=Patience(tries=20, base=0.001, longest=2.0, seconds=5)) as client:
             return {one.number async for one in PLATFORM.changed(client, START, START + 60_000)}
 
     admin.trouble.seed = 3
@@ -110,7 +95,7 @@ def test_who_is_not_let_in_hears_so() -> None:
     async def run(token: str | None, url: str | None = None) -> None:
         async with shop(Admin("shpat"), token) as client:
             if url is not None:
-                client.account = Account("shopify", "main", "key", SecretStr("secret"), url, SecretStr("shpat"))
+                client.account = structs.replace(client.account, url=url)
             await PLATFORM.detail(client, "1")
 
     for token, code in ((None, "no-token"), ("other", "token-refused")):
