@@ -16,6 +16,7 @@ from orderstream import times, wire
 from orderstream.channels import channel
 from orderstream.orders import Order, Raw
 from orderstream.simulators import Delivery, Scenario, make
+from orderstream.simulators.scenario import MARKETPLACES, beside, detail_of
 from orderstream.times import DAY, SECOND
 
 START = times.parse("2026-01-01T00:00:00+08:00")
@@ -42,15 +43,20 @@ class Sent(NamedTuple):
     """Whether a verdict follows: a record that is rejected has none."""
 
 
-def stretch(number: int, orders: int, *, start: int, span: int, cohort: int) -> Scenario:
-    """`orders` distinct orders over `span` ms from `start`, by the buyers of a cohort. number: of the stretch, from 0."""
+def stretch(number: int, orders: int, *, start: int, span: int, cohort: int, seven: bool = True) -> Scenario:
+    """`orders` distinct orders (at most five fewer) over `span` ms from `start`, by the buyers of a cohort. number: of the stretch, from 0.
+
+    seven: on all channels, a sixth of them in the marketplaces' shops; else on the shop's own and Shopify, as so few always are.
+    """
+    own = max((size for size in range(1, orders) if size + len(MARKETPLACES) * beside(size) <= orders), default=0) if seven else 0
     return make(
-        orders,
-        rate=orders * SECOND / span,
+        own or orders,
+        rate=(own or orders) * SECOND / span,
         seed=cohort + 1,
         start=start,
         first_order=number * orders,
         first_buyer=cohort * 2 * orders,
+        marketplaces=MARKETPLACES if own else (),
     )
 
 
@@ -66,7 +72,8 @@ def raw_records(shop: Scenario, cohort: int) -> Iterator[Sent]:
     for delivery in shop.deliveries:
         at = shop.start + delivery.at + TRANSIT
         headers = {} if delivery.topic is None else {"x-shopify-topic": delivery.topic}
-        raw = Raw(delivery.channel, delivery.shop, at, _apart(delivery.body, cohort), headers, "hmac-sha256")
+        body, detail = _apart(delivery.body, cohort), detail_of(delivery)
+        raw = Raw(delivery.channel, delivery.shop, at, body, headers, "hmac-sha256", detail)
         decided = shop.expected[delivery.order_id].outcome != "rejected"
         key = delivery.order_id.encode()
         yield Sent(at, f"orders.raw.{raw.channel}", key, raw.body, wire.raw_headers(raw), delivery.order_id, decided)

@@ -121,7 +121,7 @@ class Kernel:
 def day(kernel: Kernel, orders: int, pack: str, batch: int) -> Iterator[list[Record]]:
     """A simulated day of orders as batches of one topic each."""
     # as dense as a day of a million orders: the windows are as full as in the bench's longest runs
-    shop = days.stretch(0, orders, start=days.START, span=orders * days.DAY // 1_000_000, cohort=0)
+    shop = days.stretch(0, orders, start=days.START, span=orders * days.DAY // 1_000_000, cohort=0, seven=pack != "reference")
     if pack == "reference":
         found = (days.of_reference_job(delivery) for delivery in shop.deliveries)
         waiting = [kernel.record(job.RAW, key, value, ()) for key, value in filter(None, found)]

@@ -127,6 +127,7 @@ class Recovery:
             start=days.START + number * DAY // STRETCHES,
             span=DAY // STRETCHES,
             cohort=number,
+            seven=self.filled.pack != "reference",
         )
         if self.filled.pack == "reference":
             return list(_reference_raw(shop)), []

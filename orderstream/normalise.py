@@ -1,15 +1,17 @@
 """Normalise: raw records of one partition to orders, their facts and their dossiers.
 
 Law: what is known of an order is a function of the set of its records. Its revision in force is the greatest by
-(revision, updated_at, received_at); a repeat of (revision, updated_at) changes nothing, in whatever order they come; it was
-received when its earliest record was. Catalogue and pack are those in force when the revision was received.
+(revision, updated_at, received_at); a repeat of it changes nothing, in whatever order they come; it was
+received when its earliest record was. A channel that numbers its revisions repeats one by its number; of one that only tells a
+time, in whole seconds, two records of one time that say different things are two revisions. Catalogue and pack are those in force when the revision was received.
 Reason: webhooks are repeated, overtake each other, and come after a crash once more.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -17,7 +19,7 @@ from orderstream import channels
 from orderstream.catalogue import Catalogue
 from orderstream.facts import Dossier, Fact
 from orderstream.identity import Keys
-from orderstream.orders import WITHDRAWN, Order, Raw, Refund, Rejected, Skip
+from orderstream.orders import WITHDRAWN, Order, Paid, Raw, Refund, Rejected, Skip
 from orderstream.pages import Page
 from orderstream.reading import Reading, Revision, since
 from orderstream.rules.pack import Pack
@@ -32,9 +34,11 @@ SWEEP = 1000
 
 ABSENT = -1
 
+PAYMENT_DIFFERS = "实付金额与订单金额不符 · what was paid is not what the order costs"
+
 
 class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An order as one of its records had it. received_at: ms; body: that record's bytes, in short."""
+    """An order as one of its records had it. received_at: ms; body: that record in short (`_short`)."""
 
     order: Order
     received_at: int
@@ -62,7 +66,8 @@ class OrderState(msgspec.Struct, array_like=True):
 
     version: of its last dossier. said: that dossier, in short. current: the order in force (None: only refunds have come);
     window: the last one in time to move windows, where that is an earlier one. facts: what its entities were told, on which
-    ground; gone: what they were told to forget. position: of the last record that counted.
+    ground; gone: what they were told to forget. refunds, payments: money that went and came, by its own number. position: of the
+    last record that counted.
     """
 
     order: str
@@ -77,6 +82,7 @@ class OrderState(msgspec.Struct, array_like=True):
     window: Kept | None = None
     said: bytes = b""
     position: int = -1
+    payments: dict[str, Paid] = {}
 
 
 _state = msgspec.msgpack.Decoder(OrderState)
@@ -147,8 +153,8 @@ class Normaliser:
             return Normalised(skipped=parsed.reason)
         if isinstance(parsed, Rejected):
             return Normalised(rejected=self._turn(raw, parsed))
-        if isinstance(parsed, Refund):
-            return self._refund(parsed, position, now)
+        if isinstance(parsed, Refund | Paid):
+            return self._money(parsed, position, now)
         return self._order(raw, parsed, position, now)
 
     def forget(self, order: str) -> OrderState | None:
@@ -193,7 +199,7 @@ class Normaliser:
 
     def _order(self, raw: Raw, order: Order, position: int, now: int) -> Normalised:
         state = self._state(order.order_id, order.created_at)
-        body = _short(raw)
+        body = _short(raw, order)
         told = order.revision if order.revision is not None else ABSENT
         updated = order.updated_at if order.updated_at is not None else ABSENT
         same = self._same(state, told, updated, body)
@@ -216,7 +222,7 @@ class Normaliser:
             # an older revision of an order that is forgotten: what is in force cannot be read any more
             return self._settle(state, now) if state.current is not None else Normalised(state=state)
         state.current = kept
-        return self._settle(state, now, None if state.refunds else reading)
+        return self._settle(state, now, None if state.refunds or state.payments else reading)
 
     def _keep_window(self, state: OrderState, reading: Reading, kept: Kept, revision: Revision, *, last: bool) -> None:
         """Remembers the last record that came in time to move windows, once a later one is in force that did not."""
@@ -249,10 +255,10 @@ class Normaliser:
 
     @staticmethod
     def _same(state: OrderState, number: int, updated: int, body: str) -> Revision | None:
-        """The revision that a record repeats. Where the channel gives neither number nor time, only the same bytes repeat."""
+        """The revision that a record repeats. Where the channel gives no number, it must also say the same."""
         for revision in state.revisions:
             told = (revision.number, revision.updated_at) == (number, updated)
-            if told and ((number, updated) != (ABSENT, ABSENT) or revision.body == body):
+            if told and (number != ABSENT or revision.body == body):
                 return revision
         return None
 
@@ -262,17 +268,22 @@ class Normaliser:
             return Normalised()
         return self._settle(state, now, again=True)
 
-    def _refund(self, refund: Refund, position: int, now: int) -> Normalised:
-        state = self._state(refund.order_id, refund.at)
-        if refund.refund_id in state.refunds:
+    def _money(self, moved: Refund | Paid, position: int, now: int) -> Normalised:
+        """Money that came or went, before its order or after it."""
+        state = self._state(moved.order_id, moved.at)
+        new = (
+            _add(state.refunds, moved.refund_id, moved)
+            if isinstance(moved, Refund)
+            else _add(state.payments, moved.payment_id, moved)
+        )
+        if not new:
             return self._again(state, position, now)
-        state.refunds[refund.refund_id] = refund
         state.position = position
         return self._settle(state, now) if state.current is not None else Normalised(state=state)
 
     def _reading(self, state: OrderState, kept: Kept) -> Reading:
-        """One of the order's records, read anew, with the refunds that have come since."""
-        order = _with_refunds(kept.order, state.refunds)
+        """One of the order's records, read anew, with the money that has come and gone since."""
+        order = _with_refunds(_with_payments(kept.order, state.payments, state.refunds), state.refunds)
         return self._read(state, msgspec.structs.replace(kept, order=order) if order is not kept.order else kept)
 
     def _settle(self, state: OrderState, now: int, reading: Reading | None = None, *, again: bool = False) -> Normalised:
@@ -360,12 +371,46 @@ def _whole(order: str, minute: int, held: Frozen | OrderState) -> bytes:
     return held if isinstance(held, bytes) else msgspec.msgpack.encode(held)
 
 
-def _short(raw: Raw) -> str:
-    """A record's bytes in short."""
-    return hashlib.sha256(raw.body).hexdigest()[:16]
+def _short(raw: Raw, order: Order) -> str:
+    """A record in short: its bytes, or what they say where the channel does not number its revisions.
+
+    A list's row and a push's detail say the same in other bytes.
+    """
+    said = raw.body if order.revision is not None else msgspec.msgpack.encode(order)
+    return hashlib.sha256(said).hexdigest()[:16]
 
 
-def _with_refunds(order: Order, refunds: dict[str, Refund]) -> Order:
+Moved = TypeVar("Moved", Refund, Paid)
+
+
+def _add(known: dict[str, Moved], number: str, moved: Moved) -> bool:
+    """Takes in what is said of one movement of money; False where it says no more than is known.
+
+    A refund under way is told as 0 and once more when the money is back: the greater counts, in whatever order they come.
+    """
+    old = known.get(number)
+    if old is not None and (old.amount, old.at, old.currency) >= (moved.amount, moved.at, moved.currency):
+        return False
+    known[number] = moved
+    return True
+
+
+def _with_payments(order: Order, payments: Mapping[str, Paid], refunds: Mapping[str, Refund]) -> Order:
+    """Money that came: an order that waits for it is paid. One that was paid another sum than it costs says so and is held."""
+    if not payments:
+        return order
+    came = sum(p.amount for p in payments.values())
+    back = sum(r.amount for r in refunds.values() if r.currency == order.currency)
+    # a site may lower the total by what went back
+    right = {p.currency for p in payments.values()} == {order.currency} and came in (order.total, order.total + back)
+    tags = order.tags if right else (*order.tags, "payment-differs")
+    if order.status != "created":
+        return msgspec.structs.replace(order, tags=tags)
+    hold = order.hold if right or order.hold else PAYMENT_DIFFERS
+    return msgspec.structs.replace(order, status="paid", tags=tags, hold=hold)
+
+
+def _with_refunds(order: Order, refunds: Mapping[str, Refund]) -> Order:
     """Money that went back, as the order's status: all of it withdraws the order, a part is a refund under way."""
     if not refunds or order.status in WITHDRAWN or order.status == "created":
         return order

@@ -171,6 +171,16 @@ class Refund(msgspec.Struct, frozen=True, gc=False):
     at: int
 
 
+class Paid(msgspec.Struct, frozen=True, gc=False):
+    """`Refund`'s counterpart: money came, told by who moved it and not by the order's channel. amount: minor units; at: ms UTC."""
+
+    order_id: str
+    payment_id: str
+    amount: int
+    currency: str
+    at: int
+
+
 class Skip(msgspec.Struct, frozen=True, gc=False):
     """A genuine message that asks for nothing: a test ping, a topic that we do not follow. reason is a sentence."""
 
@@ -186,4 +196,4 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     field: str | None = None
 
 
-Parsed = Order | Refund | Skip | Rejected
+Parsed = Order | Refund | Paid | Skip | Rejected

@@ -7,6 +7,8 @@ Where only a helpful extra is unusable (the buyer's IP, coordinates), the order 
 
 A request is signed: `X-Orderstream-Timestamp: <unix seconds>` and `X-Orderstream-Signature: sha256=<hex of
 HMAC-SHA256(shop secret, "<timestamp>." + raw body)>`; the timestamp may differ from ours by 5 minutes.
+
+What WeChat Pay tells of the shop's orders comes in beside them, under its own signature (`wechatpay`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 from msgspec import Meta
 
-from orderstream.channels import Proved, Push, Refused, Reply, reading
+from orderstream.channels import Proved, Push, Refused, Reply, reading, wechatpay
 from orderstream.channels.reading import MAX_ID, MAX_LINES, MAX_QUANTITY, MAX_REVISION, Fault, absent, text
 from orderstream.money import MAX_MINOR
 from orderstream.orders import Address, Buyer, Customs, Discount, Line, Order, Parsed, Payment, Raw, Status
@@ -119,16 +121,19 @@ class Api:
     """The channel; `CHANNEL` is the one there is."""
 
     id = "api"
-    headers: tuple[str, ...] = ()
+    headers: tuple[str, ...] = (wechatpay.SIGNATURE,)
     accepted = Reply()
 
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
         """Who sent it. Raises Refused; which part failed goes to a metric, not to the sender."""
+        if push.headers.get(wechatpay.SIGNATURE):
+            return wechatpay.verify(push, secrets, now_ms)
         stamp = push.headers.get(TIMESTAMP, "")
         match = _SIGNATURE.fullmatch(push.headers.get(SIGNATURE, ""))
         if match is None or not _DIGITS.fullmatch(stamp):
             raise Refused("unsigned")
-        genuine = reading.signed(bytes.fromhex(match[1]), stamp.encode() + b"." + push.body, secrets)
+        own = [secret for secret in secrets if wechatpay.merchant(secret) is None]
+        genuine = reading.signed(bytes.fromhex(match[1]), stamp.encode() + b"." + push.body, own)
         if not genuine:
             raise Refused("bad-signature")
         if abs(now_ms - int(stamp) * 1000) > MAX_SKEW_MS:
@@ -137,8 +142,7 @@ class Api:
 
     def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
         """The order id of a body that names a usable one, however broken the rest is."""
-        del headers
-        number = _number(body)
+        number = wechatpay.number(body) if headers.get(wechatpay.SIGNATURE) else _number(body)
         return None if number is None else f"api:{shop}:{number}"
 
     def thin(self, raw: Raw) -> bool:
@@ -147,7 +151,9 @@ class Api:
         return False
 
     def parse(self, raw: Raw) -> Parsed:
-        """The order of a raw record, or its Rejected. Never raises for what was sent."""
+        """The order or payment of a raw record, or its Rejected. Never raises for what was sent."""
+        if raw.headers.get(wechatpay.SIGNATURE):
+            return wechatpay.parse(raw)
         try:
             return _order(raw, msgspec.convert(reading.document(raw.body), _Order))
         except msgspec.ValidationError as error:

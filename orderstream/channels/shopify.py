@@ -18,6 +18,9 @@ Discounts
 
 Quantities are `current_quantity` where given: what is still to be shipped after edits and removals. A line at 0 is gone; an
 order whose lines are all gone is cancelled. Shopify has no revision number: `updated_at` orders the deliveries.
+
+`total` is `current_total_price`, after edits; once money has gone back it is no less than `total_price`, before returns: the
+line takes refunds from it, and a half that went back must not look like all of what is left.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import Any
 
 import msgspec
 
+from orderstream import times
 from orderstream.channels import Proved, Push, Refused, Reply, reading
 from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, absent
 from orderstream.channels.reading import part as _part
@@ -206,7 +210,6 @@ def _order(raw: Raw, body: Mapping[str, Any]) -> Order | Skip:
     status = _status(body, tags)
     if not remaining and status not in WITHDRAWN:
         status = "cancelled"
-    total_field = "total_price" if absent(body.get("current_total_price")) else "current_total_price"
     if not _adds_up(body, currency):
         tags.append("amounts-differ")
     return Order(
@@ -217,9 +220,9 @@ def _order(raw: Raw, body: Mapping[str, Any]) -> Order | Skip:
         revision=None,
         status=status,
         created_at=reading.time(body.get("created_at"), "created_at"),
-        updated_at=reading.optional_time(body.get("updated_at"), "updated_at"),
+        updated_at=_updated(body, status),
         currency=currency,
-        total=reading.amount(body.get(total_field), currency, total_field),
+        total=_total(body, currency),
         lines=lines,
         discounts=_discounts(body, currency),
         buyer=_buyer(body, tags),
@@ -229,6 +232,22 @@ def _order(raw: Raw, body: Mapping[str, Any]) -> Order | Skip:
         remark=_said(body.get("note")),
         tags=tuple(tags),
     )
+
+
+def _updated(body: Mapping[str, Any], status: Status) -> int | None:
+    said = reading.optional_time(body.get("updated_at"), "updated_at")
+    # an order is often made and paid within the second that Shopify counts
+    return said if said is None or said % times.SECOND else reading.as_of(said, status)
+
+
+def _total(body: Mapping[str, Any], currency: str) -> int:
+    """What the buyer pays. `current_total_price` falls with what goes back, and `total_price` does not: refunds are counted against it."""
+    current = body.get("current_total_price")
+    if absent(current):
+        return reading.amount(body.get("total_price"), currency, "total_price")
+    now = reading.amount(current, currency, "current_total_price")
+    before = _about_amount(body.get("total_price"), currency) if _parts(body.get("refunds")) else None
+    return now if before is None else max(now, before)
 
 
 def _method(names: Any) -> str | None:

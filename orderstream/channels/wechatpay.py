@@ -8,14 +8,14 @@ A secret is `mchid:APIv3 key:serial:public key`: the serial (or `PUB_KEY_ID_…`
 certificate that goes with it as base64 of its DER: the lines of the PEM file without the first and the last. While WeChat Pay
 changes keys both are in force; the serial chooses.
 
-Not in the registry: a refund is a `Refund`, which the line knows; that an order was paid is a `Paid`, which it does not know yet.
+It is no channel of its own: `api` has it as a second door, which a push with `Wechatpay-Signature` goes through.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from orderstream.channels import Proved, Push, Refused, Reply, reading
+from orderstream.channels import Proved, Push, Refused, reading
 from orderstream.channels.reading import Fault, fen, part, said
-from orderstream.orders import Parsed, Raw, Refund, Skip
+from orderstream.orders import Paid, Parsed, Raw, Refund, Skip
 
 MAX_SKEW_MS = 300_000
 """How far a signature's timestamp may be from our clock; WeChat Pay's own documentation says 5 minutes."""
@@ -40,20 +40,6 @@ ALGORITHM = "AEAD_AES_256_GCM"
 _STAMP = re.compile(r"[0-9]{1,12}")
 _NONCE = re.compile(r"[!-~]{1,128}")
 _PARTS = re.compile(r"([0-9]{1,32}):([!-~]{32}):([0-9A-Za-z_]{1,64}):([0-9A-Za-z+/=]{100,8000})")
-
-
-class Paid(msgspec.Struct, frozen=True, gc=False):
-    """Money came for an order: `Refund`'s counterpart. amount: what the order costs, minor units; at: ms UTC.
-
-    payment_id: the transaction. payer: the account that paid, as this app sees it (openid).
-    """
-
-    order_id: str
-    payment_id: str
-    amount: int
-    currency: str
-    at: int
-    payer: str | None = None
 
 
 class Merchant(msgspec.Struct, frozen=True):
@@ -88,55 +74,43 @@ _NOTICE = msgspec.json.Decoder(_Notice)
 _ABOUT = msgspec.json.Decoder(_About)
 
 
-class WeChatPay:
-    """The channel's other door; `CHANNEL` is the one there is. Its orders are the own site's."""
-
-    id = "api"
-    headers: tuple[str, ...] = ()
-    accepted = Reply()
-
-    def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
-        """Who sent it, and the transaction or refund inside. Raises Refused."""
-        merchants = [one for secret in secrets if (one := merchant(secret)) is not None]
-        if not merchants:
-            raise Refused("unusable-secret")
-        stamp, nonce = push.headers.get(TIMESTAMP, ""), push.headers.get(NONCE, "")
-        signature = _base64(push.headers.get(SIGNATURE, ""))
-        if not _STAMP.fullmatch(stamp) or not _NONCE.fullmatch(nonce) or not signature:
-            raise Refused("unsigned")
-        signed = f"{stamp}\n{nonce}\n".encode() + push.body + b"\n"
-        serial = push.headers.get(SERIAL, "")
-        proved = [one for one in merchants if one.serial == serial and _genuine(one, signature, signed)]
-        if not proved:
-            raise Refused("bad-signature")
-        if abs(now_ms - int(stamp) * 1000) > MAX_SKEW_MS:
-            raise Refused("stale")
-        for one in proved:
-            resource = _opened(one, push.body)
-            if resource is not None:
-                return Proved(HOW, (resource,))
-        raise Refused("unreadable")
-
-    def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
-        """The id of the own site's order that was paid or refunded."""
-        del headers
-        number = _about(body)
-        return None if number is None else f"api:{shop}:{number}"
-
-    def thin(self, raw: Raw) -> bool:
-        """Never: it says all that it has to say."""
-        del raw
-        return False
-
-    def parse(self, raw: Raw) -> Parsed | Paid:
-        """The payment or refund of a record, its Skip, or its Rejected. Never raises for what was sent."""
-        try:
-            return _read(raw)
-        except Fault as fault:
-            return reading.rejected(raw, _about(raw.body), fault)
+def verify(push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
+    """Who sent it, and the transaction or refund inside. Raises Refused."""
+    merchants = [one for secret in secrets if (one := merchant(secret)) is not None]
+    if not merchants:
+        raise Refused("unusable-secret")
+    stamp, nonce = push.headers.get(TIMESTAMP, ""), push.headers.get(NONCE, "")
+    signature = _base64(push.headers.get(SIGNATURE, ""))
+    if not _STAMP.fullmatch(stamp) or not _NONCE.fullmatch(nonce) or not signature:
+        raise Refused("unsigned")
+    signed = f"{stamp}\n{nonce}\n".encode() + push.body + b"\n"
+    serial = push.headers.get(SERIAL, "")
+    proved = [one for one in merchants if one.serial == serial and _genuine(one, signature, signed)]
+    if not proved:
+        raise Refused("bad-signature")
+    if abs(now_ms - int(stamp) * 1000) > MAX_SKEW_MS:
+        raise Refused("stale")
+    for one in proved:
+        resource = _opened(one, push.body)
+        if resource is not None:
+            return Proved(HOW, (resource,))
+    raise Refused("unreadable")
 
 
-CHANNEL = WeChatPay()
+def number(body: bytes) -> str | None:
+    """The own site's number of the order that was paid or refunded."""
+    try:
+        return reading.usable_id(_ABOUT.decode(body).out_trade_no)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def parse(raw: Raw) -> Parsed:
+    """The payment or refund of a record, its Skip, or its Rejected. Never raises for what was sent."""
+    try:
+        return _read(raw)
+    except Fault as fault:
+        return reading.rejected(raw, number(raw.body), fault)
 
 
 @lru_cache(maxsize=256)
@@ -191,21 +165,14 @@ def _opened(one: Merchant, body: bytes) -> bytes | None:
     return resource if own else None
 
 
-def _about(body: bytes) -> str | None:
-    try:
-        return reading.usable_id(_ABOUT.decode(body).out_trade_no)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _read(raw: Raw) -> Refund | Skip | Paid:
+def _read(raw: Raw) -> Refund | Paid | Skip:
     body = reading.document(raw.body)
     if not isinstance(body, dict):
         raise Fault("wrong-type", "内容不是 JSON 对象", "the body is not a JSON object")
-    number = _about(raw.body)
-    if number is None:
+    about = number(raw.body)
+    if about is None:
         raise Fault("bad-order-id", "缺少商户订单号", "out_trade_no is missing or no usable id", "out_trade_no")
-    order, amount = f"api:{raw.shop}:{number}", part(body.get("amount"))
+    order, amount = f"{raw.channel}:{raw.shop}:{about}", part(body.get("amount"))
     stated = said(amount.get("currency"))
     currency = "CNY" if stated is None else reading.currency(stated, "amount.currency")
     refund = said(body.get("refund_id"))
@@ -218,5 +185,4 @@ def _read(raw: Raw) -> Refund | Skip | Paid:
     payment = said(body.get("transaction_id"))
     if payment is None:
         raise Fault("missing-field", "缺少微信支付订单号", "transaction_id is missing", "transaction_id")
-    payer = said(part(body.get("payer")).get("openid"))
-    return Paid(order, payment, fen(amount.get("total"), "amount.total"), currency, at, payer)
+    return Paid(order, payment, fen(amount.get("total"), "amount.total"), currency, at)

@@ -165,6 +165,6 @@ class Queue(Protocol):
 @cache
 def registry() -> dict[str, Platform]:
     """Every platform there is, by channel."""
-    from orderstream.platforms import douyin, jd, taobao, wechat, youzan  # noqa: PLC0415  the modules import this one
+    from orderstream.platforms import douyin, jd, shopify, taobao, wechat, youzan  # noqa: PLC0415  the modules import this one
 
-    return {module.PLATFORM.channel: module.PLATFORM for module in (douyin, jd, taobao, wechat, youzan)}
+    return {module.PLATFORM.channel: module.PLATFORM for module in (douyin, jd, shopify, taobao, wechat, youzan)}

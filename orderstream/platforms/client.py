@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 
@@ -172,6 +173,7 @@ class Client:
 
 
 _FOREVER = 1 << 62
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
 
 def _judge(answer: Answer, check: Check) -> None:
@@ -186,10 +188,8 @@ def _judge(answer: Answer, check: Check) -> None:
 
 
 def _retry_after(said: str | None) -> float | None:
-    """Seconds; None for what is no number of them (a date is nobody's habit here)."""
-    if said is None or not said.strip().isdecimal() or len(said) > 6:
-        return None
-    return float(said)
+    """Seconds, with a fraction where the platform is Shopify; None for what is no number of them (a date is nobody's habit here)."""
+    return float(said) if said is not None and _SECONDS.fullmatch(said.strip()) else None
 
 
 def connections() -> httpx.AsyncClient:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from orderstream.channels import api, shopify
 from orderstream.simulators import assortment, douyin, jd, taobao, wechat, youzan
+from orderstream.simulators import shopify as shop
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event
 from orderstream.simulators.scenario import Delivery
@@ -26,7 +27,8 @@ POLLED = frozenset({"jd"})
 SILENT = POLLED | {"taobao"}
 """Channels that push nothing: these, and the one whose queue is pulled from."""
 
-Happened = Callable[[Delivery, Draft, Event], None]
+Happened = Callable[[Delivery, Draft, Event, bool], None]
+"""A delivery, the order's newest state, and whether the platform's own word of it gets lost."""
 
 
 class Posting(NamedTuple):
@@ -85,15 +87,15 @@ class Market:
             for name, seat in self._seats.items()
         }
 
-    def happened(self, delivery: Delivery) -> None:
-        """What a delivery tells of is so now; nothing where its channel has no platform here."""
+    def happened(self, delivery: Delivery, *, lost: bool = False) -> None:
+        """What a delivery tells of is so now; nothing where its channel has no platform here. lost: no queue will tell of it."""
         seat = self._seats.get(f"{delivery.channel}:{delivery.shop}")
         if seat is None or delivery.told is None:
             return
         known = self._newest.get(delivery.order_id)
         if known is None or known[1].revision < delivery.told[1].revision:
             known = self._newest[delivery.order_id] = delivery.told
-        seat.happened(delivery, *known)
+        seat.happened(delivery, *known, lost)
 
     def posting(self, delivery: Delivery) -> Posting | None:
         """The webhook of a delivery, signed now; None where its platform sends none."""
@@ -132,14 +134,14 @@ def _youzan(articles: dict[str, Article], trouble: Trouble) -> Seat:
     key, secret, shop = secrets.token_hex(9), secrets.token_hex(16), "40404"
     platform = youzan.Platform(key, secret, shop, trouble)
     account = {"app_key": key, "app_secret": secret, "extra": {"kdt_id": shop}}
-    return Seat(platform.app, f"{key}:{secret}", account, lambda _, draft, event: platform.put(draft, event, articles))
+    return Seat(platform.app, f"{key}:{secret}", account, lambda _, draft, event, __: platform.put(draft, event, articles))
 
 
 def _douyin(articles: dict[str, Article], trouble: Trouble) -> Seat:
     key, secret = secrets.token_hex(9), secrets.token_hex(16)
     platform = douyin.Platform(key, secret, trouble)
     account = {"app_key": key, "app_secret": secret, "extra": {"shop_id": "77977"}}
-    return Seat(platform.app, f"{key}:{secret}", account, lambda _, draft, event: platform.put(draft, event, articles))
+    return Seat(platform.app, f"{key}:{secret}", account, lambda _, draft, event, __: platform.put(draft, event, articles))
 
 
 def _wechat(articles: dict[str, Article], trouble: Trouble) -> Seat:
@@ -148,16 +150,16 @@ def _wechat(articles: dict[str, Article], trouble: Trouble) -> Seat:
     # an EncodingAESKey is 43 characters of base64
     signed = f"{app}:{secrets.token_hex(16)}:{base64.b64encode(secrets.token_bytes(32)).decode()[:43]}"
     account = {"app_key": app, "app_secret": secret}
-    return Seat(platform.app, signed, account, lambda _, draft, event: platform.put(draft, event, articles))
+    return Seat(platform.app, signed, account, lambda _, draft, event, __: platform.put(draft, event, articles))
 
 
 def _taobao(articles: dict[str, Article], trouble: Trouble) -> Seat:
     key, secret, session = secrets.token_hex(4), secrets.token_hex(16), secrets.token_hex(16)
     platform = taobao.Top(f"{key}:{secret}", session, trouble=trouble)
 
-    def happened(delivery: Delivery, draft: Draft, event: Event) -> None:
+    def happened(delivery: Delivery, draft: Draft, event: Event, lost: bool) -> None:
         # the message is the one of then, the trade the one of now
-        platform.happened(delivery.body, taobao.detail(draft, event, articles))
+        platform.happened(delivery.body, taobao.detail(draft, event, articles), lost=lost)
 
     account = {"app_key": key, "app_secret": secret, "token": session}
     return Seat(platform.app, f"{key}:{secret}", account, happened)
@@ -167,7 +169,14 @@ def _jd(articles: dict[str, Article], trouble: Trouble) -> Seat:
     key, secret, access = secrets.token_hex(4), secrets.token_hex(16), secrets.token_hex(16)
     platform = jd.Jos(f"{key}:{secret}", access, trouble=trouble)
     account = {"app_key": key, "app_secret": secret, "token": access}
-    return Seat(platform.app, "", account, lambda _, draft, event: platform.happened(jd.body(draft, event, articles)))
+    return Seat(platform.app, "", account, lambda _, draft, event, __: platform.happened(jd.body(draft, event, articles)))
+
+
+def _shopify(articles: dict[str, Article], trouble: Trouble) -> Seat:
+    token, secret = secrets.token_hex(16), secrets.token_hex(24)
+    platform = shop.Admin(token, trouble)
+    account = {"app_key": "simulated", "app_secret": secret, "token": token}
+    return Seat(platform.app, secret, account, lambda _, draft, event, __: platform.put(draft, event, articles))
 
 
 _SEATS: dict[str, Callable[[dict[str, Article], Trouble], Seat]] = {
@@ -176,4 +185,5 @@ _SEATS: dict[str, Callable[[dict[str, Article], Trouble], Seat]] = {
     "wechat": _wechat,
     "taobao": _taobao,
     "jd": _jd,
+    "shopify": _shopify,
 }

@@ -52,6 +52,11 @@ PAID_ONLY = frozenset({"jd"})
 """Marketplaces that tell of no order before it is paid."""
 ASKED_ABOUT_REFUNDS = frozenset({"jd"})
 """Marketplaces whose orders do not say that a refund is under way."""
+VARIANT_IN_TITLE = frozenset({"jd"})
+"""Marketplaces that tell a line's colour in its title alone: `wrong-variant` is not available there."""
+
+ASKED = frozenset({*MARKETPLACES, "shopify"})
+"""Channels whose platform can be asked what its orders are now."""
 
 SHOPS = (f"api:{MAIN}", f"api:{LIVE}", f"shopify:{SITE}", *(f"{channel}:{MAIN}" for channel in MARKETPLACES))
 """Every shop that may sell."""
@@ -156,7 +161,7 @@ def make(
 
 def beside(orders: int) -> int:
     """How many orders a marketplace's shop has beside a peak of so many."""
-    return max(10, orders // 25)
+    return max(12, orders // 25)
 
 
 def write_catalogue(path: Path, scenario: Scenario) -> None:
@@ -605,18 +610,26 @@ class _Peak:
                 self._market_held(channel, few)
             self._market_unknown(channel, few)
             self._market_cancelled(channel, few)
+            if channel not in VARIANT_IN_TITLE:
+                self._market_variant(channel, few)
+            self._market_gift(channel, few)
+            self._market_price(channel, few)
             plain = count - sum(order.startswith(f"{channel}:") for order in self.expected)
             for i in range(plain):
                 self._market_ordinary(self._market_draft(channel, int((i + self.rng.random()) * self.span / plain)))
         shops = len(channels) * few
-        refunding, holding = (
-            few * len([c for c in channels if c in some]) for some in ({*channels} - ASKED_ABOUT_REFUNDS, HOLDING)
+        refunding, holding, varied = (
+            few * len([c for c in channels if c in some])
+            for some in ({*channels} - ASKED_ABOUT_REFUNDS, HOLDING, {*channels} - VARIANT_IN_TITLE)
         )
         self._note("market-double", "平台店铺重复下单", "double orders in marketplaces' shops", shops)
         self._note("market-refund", "平台店铺发货前申请退款", "refunds under way in marketplaces' shops", refunding)
         self._note("market-hold", "平台要求店铺暂停发货", "marketplaces that say do not ship", holding)
         self._note("market-unknown", "平台店铺的编码未映射", "unmapped codes in marketplaces' shops", shops)
         self._note("market-cancelled", "平台店铺下单、付款、取消", "paid and cancelled in marketplaces' shops", shops)
+        self._note("market-variant", "平台店铺编码映射到错误颜色", "the wrong colour in marketplaces' shops", varied)
+        self._note("market-gift", "平台店铺有赠品无主商品", "gifts without their main article in marketplaces' shops", shops)
+        self._note("market-price", "平台店铺成交价低于基准价 85%", "prices under 85 % in marketplaces' shops", shops)
 
     def _two_channels(self, count: int) -> None:
         """One buyer, one article, two channels with a code each: seen where both show who receives, and not where they hide it."""
@@ -680,6 +693,25 @@ class _Peak:
             draft = self._market_draft(channel, self._moment(0.2 + 0.7 * i / count), [line])
             self._send(draft, rules=("unknown-article",), incident="market-unknown")
 
+    def _market_variant(self, channel: str, count: int) -> None:
+        for i in range(count):
+            # the page sells the natural one, its code is the walnut one's
+            line = self._line(self.articles[goods.RACK_WALNUT])
+            line.colour = "原木色"
+            draft = self._market_draft(channel, self._moment(0.25 + 0.7 * i / count), [line])
+            self._send(draft, rules=("wrong-variant",), incident="market-variant")
+
+    def _market_gift(self, channel: str, count: int) -> None:
+        for i in range(count):
+            lines = [self._line(self.articles["SKU7"]), Line(goods.CLOTH_GIFT, 1, 0, gift=True)]
+            draft = self._market_draft(channel, self._moment(0.3 + 0.6 * i / count), lines)
+            self._send(draft, rules=("gift-without-main",), incident="market-gift")
+
+    def _market_price(self, channel: str, count: int) -> None:
+        for i in range(count):
+            draft = self._market_draft(channel, self._moment(0.1 + 0.8 * i / count), [Line(goods.RACK_WOOD, 1, 13_900)])
+            self._send(draft, rules=("price-deviation",), incident="market-price")
+
     def _market_cancelled(self, channel: str, count: int) -> None:
         for i in range(count):
             draft = self._market_draft(channel, self._moment(0.05 + 0.7 * i / count), [self._line(self.shelf[3])])
@@ -738,7 +770,7 @@ class _Peak:
             topic = "orders/create" if revision == 1 else "orders/updated"
         # a shop's own way from the buyer's click to its webhook
         sent = max(0, at) + self.rng.randint(20, 250)
-        told = (draft, event) if draft.channel in MARKETPLACES else None
+        told = (draft, event) if draft.channel in ASKED else None
         delivery = Delivery(sent, draft.channel, draft.shop, body, draft.order_id, topic, revision, status, told=told)
         if draft.channel not in PAID_ONLY or status != "created":
             self.deliveries.append(delivery)

@@ -1,13 +1,18 @@
-"""Shopify: a draft as one of its webhooks, with the hundred fields that we do not use."""
+"""Shopify: a draft as one of its webhooks, with the hundred fields that we do not use; and its Admin API's list of orders."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
 
 from orderstream import times
 from orderstream.money import major
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event, compact
+from orderstream.simulators.trouble import Trouble
 from orderstream.times import DAY
 
 
@@ -113,3 +118,69 @@ def _order(draft: Draft, event: Event, articles: dict[str, Article]) -> dict[str
         "tags": "",
         "source_name": "web",
     }
+
+
+class Admin:
+    """One shop's Admin API, as `app`: its orders as they are now, listed by the time of their change. token: the app's."""
+
+    def __init__(self, token: str, trouble: Trouble | None = None) -> None:
+        self.token = token
+        self.trouble = trouble or Trouble()
+        self.orders: dict[int, dict[str, Any]] = {}
+        self.app = FastAPI()
+        self.app.add_api_route("/admin/api/{version}/orders.json", self._list, methods=["GET"])
+        self.app.add_api_route("/admin/api/{version}/orders/{number}.json", self._one, methods=["GET"])
+
+    def put(self, draft: Draft, event: Event, articles: dict[str, Article]) -> None:
+        """The order is so now."""
+        found = orjson.loads(body(draft, event, articles))
+        self.orders[found["id"]] = found
+
+    def _refused(self, request: Request) -> Response | None:
+        mishap = self.trouble.call()
+        if mishap == "failed":
+            return Response("<html>502 Bad Gateway</html>", 502)
+        if mishap == "throttled":
+            return Response(orjson.dumps({"errors": "Exceeded 2 calls per second"}), 429, {"Retry-After": "1.0"})
+        if request.headers.get("x-shopify-access-token") != self.token:
+            return Response(orjson.dumps({"errors": "[API] Invalid API key or access token"}), 401)
+        return None
+
+    async def _list(self, request: Request) -> Response:
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        asked = dict(request.query_params)
+        # a cursor stands for the whole question, and for where it had come to
+        if "page_info" in asked:
+            if asked.keys() - {"page_info", "limit", "fields"}:
+                return Response(orjson.dumps({"errors": "page_info goes with limit and fields alone"}), 400)
+            asked |= orjson.loads(base64.urlsafe_b64decode(asked["page_info"]))
+        after = [asked.get("after_time", ""), int(asked.get("after_id", 0))]
+        rows = sorted(
+            (
+                one
+                for one in self.orders.values()
+                if asked["updated_at_min"] <= one["updated_at"] <= asked["updated_at_max"]
+                and (asked.get("status") == "any" or one["cancelled_at"] is None)
+            ),
+            key=lambda one: (one["updated_at"], one["id"]),
+        )
+        left = [one for one in rows if [one["updated_at"], one["id"]] > after]
+        page = left[: int(asked["limit"])]
+        headers = {}
+        if len(page) < len(left):
+            kept = {name: asked[name] for name in ("status", "updated_at_min", "updated_at_max")}
+            kept |= {"after_time": page[-1]["updated_at"], "after_id": page[-1]["id"]}
+            cursor = base64.urlsafe_b64encode(orjson.dumps(kept)).decode()
+            address = request.url.replace(query=f"limit={asked['limit']}&page_info={cursor}")
+            headers["Link"] = f'<{address}>; rel="next"'
+        return Response(orjson.dumps({"orders": page}), headers=headers, media_type="application/json")
+
+    async def _one(self, request: Request, number: int) -> Response:
+        found = self._refused(request)
+        if found is not None:
+            return found
+        if number not in self.orders:
+            return Response(orjson.dumps({"errors": "Not Found"}), 404)
+        return Response(orjson.dumps({"order": self.orders[number]}), media_type="application/json")

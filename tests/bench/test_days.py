@@ -9,7 +9,7 @@ from bench.reference.job import Reference
 from orderstream import wire
 from orderstream.channels import channel
 from orderstream.identity import Keys
-from orderstream.orders import Order, Raw
+from orderstream.orders import CHANNELS, Order, Raw
 from orderstream.replay import updates
 from orderstream.times import DAY
 
@@ -62,6 +62,7 @@ def test_records_are_what_intake_writes():
         if isinstance(parsed, Order):
             assert parsed.order_id == record.order == record.key.decode()
     assert {record.decided for record in records} == {True, False}
+    assert {record.topic for record in records} == {f"orders.raw.{name}" for name in CHANNELS}
 
 
 def test_reference_records_are_read_and_trusts_end():

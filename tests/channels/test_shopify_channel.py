@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from orderstream.channels import Proved, Push, Refused
 from orderstream.channels.shopify import CHANNEL, sign
 from orderstream.orders import Conversion, Discount, Order, Raw, Refund, Rejected, Skip
+from tests.fuzz import law
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # other people's published payloads, kept beside the checkout and not in it
@@ -48,7 +50,8 @@ def test_a_whole_order() -> None:
     """Every field that we use, from a body that has a hundred more."""
     found = order((FIXTURES / "shopify-order.json").read_bytes())
     assert (found.order_id, found.revision, found.status) == ("shopify:main:5550001112223", None, "paid")
-    assert (found.created_at, found.updated_at) == (1_794_407_415_000, 1_794_407_416_000)
+    # Shopify counts in seconds; 1: paid, which is later than made
+    assert (found.created_at, found.updated_at) == (1_794_407_415_000, 1_794_407_416_001)
     assert (found.currency, found.total, found.tags) == ("CNY", 56_820, ())
     rack, hook = found.lines
     assert (rack.id, rack.code, rack.quantity, rack.price, rack.discount) == ("9990001", "tb-981", 2, 19_900, 3_980)
@@ -197,6 +200,55 @@ def test_a_refund_is_the_money_that_went_back() -> None:
     assert found == Refund("shopify:main:5550001112223", "8880001", 18_410, "CNY", 1_794_495_601_000)
     assert CHANNEL.key("main", json.dumps(REFUND).encode(), {}) == found.order_id
     assert parse(REFUND, None) == found
+
+
+def status_in_force(*records: tuple[Any, str]) -> tuple[str, int]:
+    """The order's status and total after these deliveries (body, topic), with the refunds that came."""
+    line, state = law.line(), None
+    for at, (body, topic) in enumerate(records):
+        raw = Raw("shopify", "main", 1_794_407_420_000 + at, json.dumps(body).encode(), {"x-shopify-topic": topic})
+        done = line.process(raw, at, raw.received_at)
+        state = done.dossier or state
+    assert state is not None
+    return state.status, state.total
+
+
+def test_half_that_went_back_is_not_all_of_what_is_left() -> None:
+    """A returned line lowers current_total_price by what was paid back for it: the order is in part refunded, whatever comes first."""
+    lines = change(ORDER, "line_items.0.current_quantity", 0)["line_items"]
+    back = {**REFUND, "transactions": [{**REFUND["transactions"][0], "amount": "358.20"}]}
+    after = {**ORDER, "line_items": lines, "financial_status": "partially_refunded", "current_total_price": "210.00",
+             "updated_at": "2026-11-12T10:00:01-05:00", "refunds": [back]}  # fmt: skip
+    told = [(ORDER, "orders/create"), (back, "refunds/create"), (after, "orders/updated")]
+    assert {status_in_force(*turn) for turn in permutations(told)} == {("refunding", 56_820)}
+    rest = {**back, "id": 8880002, "transactions": [{**back["transactions"][0], "amount": "210.00"}]}
+    assert status_in_force(*told, (rest, "refunds/create"))[0] == "refunded"
+    # an edit before anything went back: what is to be paid now
+    assert order({**after, "refunds": [], "financial_status": "paid"}).total == 21_000
+
+
+def test_a_refund_that_was_under_way_counts_when_it_is_back() -> None:
+    """First told with no money back, then with all of it."""
+    whole = {**REFUND, "transactions": [{**REFUND["transactions"][0], "amount": "568.20"}]}
+    pending = change(whole, "transactions.0.status", "pending")
+    told = [(ORDER, "orders/create"), (pending, "refunds/create"), (whole, "refunds/create")]
+    assert {status_in_force(*turn)[0] for turn in permutations(told)} == {"refunded"}
+    assert status_in_force(*told[:2])[0] == "paid"
+
+
+def test_made_and_paid_within_a_second_it_is_paid() -> None:
+    """Both webhooks tell one updated_at; of two edits within a second the one received later counts, and a repeat changes nothing."""
+    made = {**ORDER, "financial_status": "pending"}
+    for turn in permutations([(made, "orders/create"), (ORDER, "orders/paid"), (made, "orders/create")]):
+        assert status_in_force(*turn)[0] == "paid"
+    line = law.line()
+    for at, note in enumerate(("first", "second", "first")):
+        raw = Raw("shopify", "main", 1_794_407_420_000 + at, json.dumps({**ORDER, "note": note}).encode())
+        line.process(raw, at, raw.received_at)
+    state = line.orders.get("shopify:main:5550001112223")
+    assert state is not None
+    assert state.current is not None
+    assert (state.current.order.remark, len(state.revisions)) == ("second", 2)
 
 
 def test_a_refund_under_way_is_an_event_too() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import httpx
 import pytest
 from api_cases import change
 from cryptography import x509
@@ -19,10 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orderstream.channels import Proved, Push, Refused
-from orderstream.channels.wechatpay import CHANNEL, Paid, merchant
-from orderstream.orders import Raw, Refund, Rejected, Skip
+from orderstream.channels.api import CHANNEL, sign
+from orderstream.channels.wechatpay import SIGNATURE, merchant
+from orderstream.intake.app import create_app
+from orderstream.orders import Paid, Raw, Refund, Rejected, Skip
+from orderstream.settings import Settings
 from orderstream.simulators import wechatpay as simulator
 from tests.fuzz.mutations import mutated
+from tests.sink import MemorySink
 
 SIGNING, NEXT = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
 MCHID, KEY, SERIAL, NEXT_SERIAL = (
@@ -35,6 +41,7 @@ SECRETS = (
     simulator.secret(MCHID, KEY, SERIAL, SIGNING).encode(),
     simulator.secret(MCHID, KEY, NEXT_SERIAL, NEXT).encode(),
 )
+SIGNED = {SIGNATURE: "what intake keeps of the delivery"}
 STAMP = 1_794_326_402
 PAYMENT = simulator.transaction(MCHID, "A1001", 35_800, "2026-11-11T00:00:02+08:00")
 REFUND = simulator.refund(MCHID, "A1001", "50000000382019052709732678859", 17_900, 35_800, "2026-11-11T00:01:00+08:00")
@@ -51,7 +58,8 @@ def refused(code: str, headers: dict[str, str], body: bytes, secrets: Any = SECR
 
 
 def parse(body: Any) -> Any:
-    return CHANNEL.parse(Raw("api", "main", STAMP * 1000, body if isinstance(body, bytes) else json.dumps(body).encode()))
+    kept = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return CHANNEL.parse(Raw("api", "main", STAMP * 1000, kept, SIGNED))
 
 
 @pytest.mark.parametrize(("serial", "signing"), [(SERIAL, SIGNING), (NEXT_SERIAL, NEXT)])
@@ -126,11 +134,37 @@ def test_a_malformed_secret_is_none() -> None:
 
 
 def test_a_payment_is_the_own_site_s_order_s() -> None:
-    """Under the number that the site gave it; what it costs, when, and by whom."""
+    """Under the number that the site gave it; what it costs, and when."""
     body = json.dumps(PAYMENT).encode()
-    assert parse(body) == Paid("api:main:A1001", "4200000000A1001", 35_800, "CNY", 1_794_326_402_000, "oPAYER")
+    assert parse(body) == Paid("api:main:A1001", "4200000000A1001", 35_800, "CNY", 1_794_326_402_000)
+    assert CHANNEL.key("main", body, SIGNED) == "api:main:A1001"
+    assert not CHANNEL.thin(Raw("api", "main", 0, body, SIGNED))
+
+
+def test_the_site_and_wechat_pay_have_a_door_each() -> None:
+    """With both secrets set a site's order is still proved by the site's own, and never by what WeChat Pay's door is set up with."""
+    body, site = b'{"order_id": "A1001"}', b"the site's"
+    signed = {name.lower(): value for name, value in sign(body, site, STAMP).items()}
+    assert verify(signed, body, (*SECRETS, site)) == Proved("hmac-sha256", (body,))
+    refused("bad-signature", signed, body)
+    refused("bad-signature", sign(body, SECRETS[0], STAMP), body, (*SECRETS, site))
     assert CHANNEL.key("main", body, {}) == "api:main:A1001"
-    assert not CHANNEL.thin(Raw("api", "main", 0, body))
+    assert verify(*simulator.notify(PAYMENT, KEY, SERIAL, SIGNING, STAMP), secrets=(site, *SECRETS)).how == "rsa-sha256"
+
+
+async def test_it_comes_in_at_the_site_s_own_address() -> None:
+    """Kept opened and with its signature, under the site's order; 200 is all that WeChat Pay reads of the answer."""
+    sink = MemorySink()
+    app = create_app(Settings.load(secrets=json.dumps({"api:main": [SECRETS[0].decode(), "the site's"]})), sink)
+    headers, body = simulator.notify(PAYMENT, KEY, SERIAL, SIGNING, int(time.time()))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://intake") as client:
+        answer = await client.post("/hooks/api/main", content=body, headers=headers)
+        refusal = await client.post("/hooks/api/main", content=body + b" ", headers=headers)
+    assert (answer.status_code, refusal.status_code) == (200, 401)
+    (raw,) = sink.kept
+    assert (json.loads(raw.body), raw.verified) == (PAYMENT, "rsa-sha256")
+    assert raw.headers == {SIGNATURE: headers["Wechatpay-Signature"]}
+    assert isinstance(CHANNEL.parse(raw), Paid)
 
 
 def test_a_refund_is_a_refund() -> None:
@@ -167,4 +201,4 @@ def test_nothing_anywhere_makes_the_parser_raise(seed: int, base: Any) -> None:
     found = parse(body)
     assert isinstance(found, Paid | Refund | Skip | Rejected)
     if isinstance(found, Paid | Refund):
-        assert found.order_id == CHANNEL.key("main", body, {})
+        assert found.order_id == CHANNEL.key("main", body, SIGNED)

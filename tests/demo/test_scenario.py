@@ -22,7 +22,7 @@ from orderstream.rules import pack
 from orderstream.rules.book import PackBook
 from orderstream.settings import data_file
 from orderstream.simulators import Scenario, make, write_catalogue, write_replay
-from orderstream.simulators.scenario import ASKED_ABOUT_REFUNDS, HOLDING, MARKETPLACES, beside, detail_of
+from orderstream.simulators.scenario import ASKED_ABOUT_REFUNDS, HOLDING, MARKETPLACES, VARIANT_IN_TITLE, beside, detail_of
 from orderstream.times import HOUR, MINUTE, SECOND
 
 START = times.parse("2026-11-11T20:00:00+08:00")
@@ -80,7 +80,8 @@ def test_marketplaces_come_on_top_and_change_nothing(orders):
     assert Counter(o.partition(":")[0] for o in set(whole.expected) - set(ours)) == dict.fromkeys(MARKETPLACES, beside(orders))
     for name in MARKETPLACES:
         theirs = {e.incident for o, e in whole.expected.items() if o.startswith(name + ":")}
-        assert theirs >= {"market-double", "market-unknown", "market-cancelled"}
+        assert theirs >= {"market-double", "market-unknown", "market-cancelled", "market-gift", "market-price"}
+        assert ("market-variant" in theirs) == (name not in VARIANT_IN_TITLE)
         assert ("market-refund" in theirs, "market-hold" in theirs) == (name not in ASKED_ABOUT_REFUNDS, name in HOLDING)
     counts = Counter(e.incident for e in whole.expected.values() if e.incident and (e.rules or e.outcome == "withdrawn"))
     assert all(counts[i.id] == i.orders > 0 for i in whole.incidents if i.id.startswith(("market-", "two-")))

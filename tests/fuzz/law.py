@@ -1,6 +1,6 @@
 """The law of bad input, and the seeds to break it from.
 
-Law: whatever the bytes, a channel says who sent them or Refused, and what they are: an Order, a Refund, a Skip, or a Rejected
+Law: whatever the bytes, a channel says who sent them or Refused, and what they are: an Order, a Refund, a Paid, a Skip, or a Rejected
 that explains itself; the line behind it takes each of them. Nothing else is ever raised. One request costs under 50 ms of CPU
 and 50 MB.
 """
@@ -18,7 +18,7 @@ from orderstream.channels import Channel, Push, Refused
 from orderstream.channels.reading import MAX_BODY
 from orderstream.identity import Keys
 from orderstream.normalise import Books, Normaliser
-from orderstream.orders import Order, Raw, Refund, Rejected, Skip
+from orderstream.orders import Order, Paid, Raw, Refund, Rejected, Skip
 from orderstream.rules.book import PackBook
 from orderstream.rules.pack import load
 from orderstream.wire import raw_headers
@@ -67,6 +67,7 @@ def seeds(channel: str) -> list[bytes]:
     """Good deliveries of a channel, each as `split` reads it: its published example, and its fixtures where it has some.
 
     What only names an order has its detail behind it, after an empty line: the example's own, or the fixture's `.detail.json`.
+    A fixture's `.headers` are the values that go before it, a line each, and an empty line.
     """
     found = []
     example = EXAMPLES / f"raw-record.{channel}.json"
@@ -76,9 +77,10 @@ def seeds(channel: str) -> list[bytes]:
         body = base64.b64decode(record["value_base64"])
         found.append("\n".join(values).encode("latin-1") + b"\n\n" + _joined(body, record["headers"].get("detail", "").encode()))
     for file in sorted(FIXTURES.glob(f"{channel}*.json")):
-        detail = file.with_suffix(".detail.json")
+        detail, headers = file.with_suffix(".detail.json"), file.with_suffix(".headers")
         if not file.name.endswith(".detail.json"):
-            found.append(b"\n\n" + _joined(file.read_bytes(), detail.read_bytes() if detail.exists() else b""))
+            head = headers.read_bytes() if headers.exists() else b"\n\n"
+            found.append(head + _joined(file.read_bytes(), detail.read_bytes() if detail.exists() else b""))
     return found
 
 
@@ -120,7 +122,7 @@ def obey(channel: Channel, values: list[str], body: bytes) -> str:
         assert parsed.code
         assert " · " in parsed.reason, "both languages"
         assert len(parsed.reason) + len(parsed.field or "") < 1000, "a reason is a sentence, not the body again"
-    elif isinstance(parsed, Order | Refund):
+    elif isinstance(parsed, Order | Refund | Paid):
         assert key == parsed.order_id, "all that concerns an order meets on its own partition"
     else:
         assert isinstance(parsed, Skip)

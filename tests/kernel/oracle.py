@@ -202,8 +202,8 @@ def _known(history: Sequence[tuple[Raw, Order]], goods: Catalogue, numbers: Numb
     revisions: dict[tuple[Any, ...], tuple[Raw, Order]] = {}
     for raw, order in sorted(history, key=lambda h: h[0].received_at):
         number, updated, _ = _key(raw, order)
-        # a repeat of (revision, updated_at) changes nothing; without either only the same bytes are a repeat
-        same = (number, updated) if (number, updated) != (-1, -1) else (number, updated, raw.body)
+        # a repeat of (revision, updated_at) changes nothing; without a revision only what says the same is a repeat
+        same = (number, updated) if number != -1 else (number, updated, repr(order))
         revisions.setdefault(same, (raw, order))
     ordered = sorted(revisions.values(), key=lambda h: _key(*h))
     readings = [_reading(raw, order, first, goods, numbers) for raw, order in ordered]
