@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from agents.normalise import LAID, Names, strange
-from orderstream import wire
+from orderstream import outcomes, wire
 from orderstream.engine import Effects, Record, Send
 from orderstream.facts import Mail
 from orderstream.metrics import Metrics
-from orderstream.replay import outcome
 from orderstream.route import Public, Router, Standing
 from orderstream.shelf import Block
 from orderstream.windows import Packs
@@ -115,7 +114,7 @@ class RouteState:
         if record.topic != self._names.outcomes:
             return wire.decode_mail(record.value) if record.value else []
         try:
-            said = outcome(json.loads(record.value or b""))
+            said = outcomes.read(json.loads(record.value or b""))
         except KeyError as error:
             raise BadOutcome(f"it lacks {error}") from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:

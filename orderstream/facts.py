@@ -181,12 +181,20 @@ class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d", gc=False):
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
-    """What the world said of an order. at: ms UTC."""
+    """What people or the world said of an order; `outcomes` has the words. at: ms UTC.
+
+    id: by which it is known when it is said again. reason: a short word, no person's data. seq: verdict_seq of the verdict that
+    the person saw, None where nobody says. undoes: the id that it takes back.
+    """
 
     order: str
     at: int
     outcome: str
     by: str | None = None
+    id: str = ""
+    reason: str | None = None
+    seq: int | None = None
+    undoes: str | None = None
 
 
 class Forget(msgspec.Struct, array_like=True, frozen=True, tag="x", gc=False):

@@ -14,14 +14,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from orderstream import money, times
+from orderstream import money, outcomes, times
 from orderstream.facts import Floor, Outcome, Rate, Stock, Trust, Update
 from orderstream.identity import KINDS, Keys
 from orderstream.orders import Raw
-
-OUTCOMES = frozenset(
-    ("released", "shipped", "returned", "chargeback", "wrong-shipment", "complaint", "contact", "confirmed-fraud", "false-alarm")
-)
 
 Item = Raw | Outcome | list[Update]
 
@@ -44,7 +40,7 @@ def read_item(record: Mapping[str, Any], keys: Keys, currency: str) -> Item:
         if kind == "raw":
             return _raw(record)
         if kind == "outcome":
-            return outcome(record)
+            return outcomes.read(record)
         return updates(record, keys, currency)
     except KeyError as error:
         raise ReplayError(f"a record of kind {kind!r} lacks {error.args[0]!r}") from error
@@ -58,14 +54,6 @@ def _raw(record: Mapping[str, Any]) -> Raw:
     headers = {str(k).lower(): str(v) for k, v in record.get("headers", {}).items()}
     detail = body_bytes(record["detail"]) if "detail" in record else None
     return Raw(record["channel"], record["shop"], times.parse(record["received_at"]), body, headers, "replay", detail)
-
-
-def outcome(record: Mapping[str, Any]) -> Outcome:
-    """What the world said of an order. Raises KeyError, ValueError."""
-    said = record["outcome"]
-    if said not in OUTCOMES:
-        raise ValueError(f"outcome {said!r} is none of {', '.join(sorted(OUTCOMES))}")
-    return Outcome(str(record["order_id"]), times.parse(record["at"]), said, record.get("by"))
 
 
 def updates(record: Mapping[str, Any], keys: Keys, currency: str) -> list[Update]:
