@@ -36,6 +36,11 @@ WAITS = frozenset(("correction", "after-sales", "customer-single", "customer-add
 SERVED = frozenset(("correction", "customer-single", "customer-address"))
 """Of these, what is over once the order has changed: that is what was asked for."""
 
+FRAUDS = frozenset(("confirmed-fraud", "chargeback"))
+
+TEACHES = FRAUDS | {"returned", "wrong-shipment", "complaint"}
+"""What the entities of an order are told of it, for the orders that come after."""
+
 MOVES = ENDS | WAITS | {"released", "undone"}
 """What changes where an order stands."""
 
@@ -77,9 +82,9 @@ def too_late(outcome: Outcome, shipped_at: int | None) -> bool:
 
 def in_force(outcomes: Iterable[Outcome], shipped_at: int | None) -> Outcome | None:
     """What somebody decided and stands; `undone` where the last of it was taken back, None where there is nothing."""
-    heard = [one for one in outcomes if not too_late(one, shipped_at)]
+    heard = [one for one in outcomes if one.outcome in MOVES and not too_late(one, shipped_at)]
     back = {one.undoes: one for one in sorted(heard, key=_turn) if one.outcome == "undone"}
-    decided = [one for one in heard if one.outcome in MOVES and one.outcome != "undone"]
+    decided = [one for one in heard if one.outcome != "undone"]
     standing = [one for one in decided if one.id not in back]
     taken = [back[one.id] for one in decided if one.id in back]
     return max(standing, key=_turn, default=None) or max(taken, key=_turn, default=None)

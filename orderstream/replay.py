@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orderstream import money, outcomes, times
-from orderstream.facts import Floor, Outcome, Rate, Stock, Trust, Update
+from orderstream.facts import Floor, Outcome, Rate, Snooze, Stock, Trust, Update
 from orderstream.identity import KINDS, Keys
 from orderstream.orders import Raw
 
@@ -77,16 +77,20 @@ def updates(record: Mapping[str, Any], keys: Keys, currency: str) -> list[Update
     if kind == "floor":
         price = money.minor(str(record["price"]), _currency(record, currency))
         return [Floor(f"sku:{_text(record, 'sku')}", times.parse(record["from"]), times.parse(record["until"]), price)]
-    if kind == "trust":
+    if kind in ("trust", "snooze"):
         entity = _text(record, "entity")
         if entity not in KINDS:
             raise ValueError(f"entity {entity!r} is none of {', '.join(KINDS)}")
         users = tuple(sorted(key for user in record.get("with") or () for key in keys.given("user", str(user))))
         rules = tuple(sorted(map(str, record["rules"])))
         at = times.parse(record["at"]) if "at" in record else 0
+        if kind == "snooze":
+            # a snooze without an end would be a rule that is off, and nobody remembers
+            end = times.parse(record["until"])
+            return [Snooze(key, at, end, rules) for key in keys.given(entity, _text(record, "key"))]
         until = times.parse(record["until"]) if record.get("until") is not None else times.MAX_MS
         return [Trust(key, at, until, rules, users) for key in keys.given(entity, _text(record, "key"))]
-    raise ValueError(f"kind {kind!r} is none of raw, stock, trust, rate, floor, outcome")
+    raise ValueError(f"kind {kind!r} is none of raw, stock, trust, snooze, rate, floor, outcome")
 
 
 def _currency(record: Mapping[str, Any], default: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from orderstream import outcomes
-from orderstream.facts import Answer, Answers, Dossier, Forget, Mail, OrderItem, Outcome
+from orderstream.facts import Answer, Answers, Came, Dossier, Forget, Mail, News, OrderItem, Outcome
 from orderstream.normalise import MEMORY
 from orderstream.orders import WITHDRAWN
 from orderstream.rules.model import Action, duration
@@ -33,10 +33,10 @@ class Case(msgspec.Struct, array_like=True):
     released to the ERP at some time. met: where there is no dossier, how far (ms) the data's clock had come; heard: in bytes only,
     the answers that the dossier expects, in its order. lifted, fraud: in bytes of an older version only, now `outcomes`.
 
-    outcomes: those that move it, by id; unseen: those of them that count for nothing, since their person had not seen all: id ->
+    outcomes: those that move it or teach, by id; unseen: those of them that count for nothing, since their person had not seen all: id ->
     the rules that had fired meanwhile. stands: id of the outcome in force; known: the rules that had fired when it came in force.
     began: rule -> number with which it began to fire; changed: number with which the order itself last changed; returned: number
-    with which it went back to a freeze that a person had lifted.
+    with which it went back to a freeze that a person had lifted. taught: what its entities have been told of it, in short.
     """
 
     order: str
@@ -64,6 +64,7 @@ class Case(msgspec.Struct, array_like=True):
     began: dict[str, int] = {}
     changed: int = 0
     returned: int = 0
+    taught: bytes = b""
 
 
 _case = msgspec.msgpack.Decoder(Case)
@@ -98,6 +99,7 @@ class Router:
         self.progress = 0
         """The latest received_at (ms) of any dossier."""
         self._due = Due()
+        self._lessons: dict[str, list[News]] = {}
 
     def process(self, mail: Sequence[Mail], now: int, *, again: bool = False) -> list[Public]:
         """Takes dossiers, answers and outcomes in; the public records that follow, each order decided once.
@@ -116,9 +118,31 @@ class Router:
                 if take(case, item) or again:
                     touched[order] = case
         for case in touched.values():
+            self._teach(case, again=again)
             out += self._decide(case, now, again=again)
         self.cases.cool(2 * len(mail))
         return out
+
+    def lessons(self) -> dict[str, list[News]]:
+        """What entities are to be told since this was last asked: what came of their orders."""
+        lessons, self._lessons = self._lessons, {}
+        return lessons
+
+    def _teach(self, case: Case, *, again: bool) -> None:
+        """Has the entities of an order told what came of it: those that it has now, each once and after a crash once more."""
+        if not case.outcomes or case.dossier is None:
+            return
+        teach = [one for one in case.outcomes.values() if one.outcome in outcomes.TEACHES]
+        ids = {one.id for one in teach}
+        teach += [one for one in case.outcomes.values() if one.undoes in ids]
+        entities = sorted(case.dossier.expects)
+        taught = _short((entities, sorted(one.id for one in teach)))
+        if not teach or (taught == case.taught and not again):
+            return
+        case.taught = taught
+        for entity in entities:
+            came = [Came(entity, one.at, case.order, one.outcome) for one in teach]
+            self._lessons.setdefault(entity, []).extend(came)
 
     def log(self, mail: Mail) -> tuple[str, Standing, bytes]:
         """What is to be remembered of mail that has been processed, for `restore`."""
@@ -384,7 +408,7 @@ def take(case: Case, item: OrderItem) -> bool:
             return False
         case.shipped_at = item.at
         return True
-    if item.outcome not in outcomes.MOVES or item.id in case.outcomes:
+    if item.outcome not in outcomes.MOVES | outcomes.TEACHES or item.id in case.outcomes:
         return False
     if item.seq is None:
         # nobody says what the person saw: all there was
