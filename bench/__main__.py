@@ -11,7 +11,7 @@ The exit code is 1 where one of our rows lacks an order, or judges one otherwise
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import os
 import platform
 import subprocess
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(line: str) -> None:
         console.print(f"{time.monotonic() - began:6.0f} s  {line}", highlight=False, soft_wrap=True)
 
-    told: dict[str, Any] = {"at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "machine": machine()}
+    told: dict[str, Any] = {"at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "machine": machine()}
     rows: list[dict[str, Any]] = []
     try:
         told["versions"] = versions()

@@ -39,6 +39,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
 
 
+def sign_test(pairs: Sequence[tuple[float, float]]) -> float:
+    """How likely at least so many pairs (a, b) would have the greater second one by chance; equal ones say nothing."""
+    more = sum(b > a for a, b in pairs)
+    told = more + sum(b < a for a, b in pairs)
+    return sum(math.comb(told, n) for n in range(more, told + 1)) / 2**told
+
+
 class Panel(NamedTuple):
     """One chart of a picture."""
 

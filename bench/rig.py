@@ -141,6 +141,10 @@ class Rig:
         """Topics that the product does not declare: the reference job's own."""
         topics.now(_create(self.address, list(names), partitions, config))
 
+    def clear(self) -> None:
+        """Deletes every topic, and returns when they are gone."""
+        topics.now(_clear(self.address))
+
     # -- processes
 
     def worker(self, name: str) -> Watched:
@@ -419,5 +423,18 @@ async def _create(address: str, names: list[str], partitions: int, config: Mappi
         await admin.create_topics(
             [NewTopic(name, partitions, 1, topic_configs=dict(config)) for name in names], timeout_ms=30_000
         )
+    finally:
+        await admin.close()
+
+
+async def _clear(address: str) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=30_000)
+    await admin.start()
+    try:
+        while names := [name for name in await admin.list_topics() if not name.startswith("__")]:
+            await admin.delete_topics(names, timeout_ms=30_000)
+            await asyncio.sleep(0.2)
     finally:
         await admin.close()
