@@ -19,7 +19,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -41,6 +41,8 @@ STALL_S = 60.0
 LIMIT_S = 1_800.0
 STILL_S = 1.5
 """Without a further output for so long, after as many as there are orders, it is done: a verdict may be said again, stricter."""
+_SCRIPT = 'trap : TERM; bash "$0" & wait; wait'
+"""A leader that stays what it is: a script that becomes its engine would not be known again by who has to end it."""
 FIRST = 50
 """Orders that a paced engine has to answer before the clock begins."""
 
@@ -54,6 +56,7 @@ class Engine(NamedTuple):
     share: float = 1.0
     paced: bool = True
     """Whether it can keep pace with a rate at all."""
+    env: Mapping[str, str] = {}
 
 
 class Job(NamedTuple):
@@ -83,8 +86,7 @@ def ours(checkout: Path | None = None) -> Engine:
     own = root / ".venv" / "bin" / "python"
     python = str(own) if checkout is not None and own.exists() else sys.executable
     # the code of that checkout, whatever its environment was installed from
-    command = ["env", f"PYTHONPATH={root}", python, str(root / "bench" / "reference" / "job.py")]
-    return Engine("orderstream", command, python)
+    return Engine("orderstream", [python, str(root / "bench" / "reference" / "job.py")], python, env={"PYTHONPATH": str(root)})
 
 
 def peers(folder: Path) -> list[Engine]:
@@ -97,7 +99,7 @@ def peers(folder: Path) -> list[Engine]:
         script = folder / name / "run.sh"
         needed = folder / name / "target" / "ref-kafka-streams.jar" if name == "kafka-streams" else python
         if script.exists() and needed.exists():
-            found.append(Engine(name, ["bash", str(script)], str(python), share, paced))
+            found.append(Engine(name, ["bash", "-c", _SCRIPT, str(script)], str(python), share, paced))
     if not found:
         raise BadFile(
             f"{folder} 中没有建好的对照引擎，请先运行其 setup.sh · {folder} holds no engine that is built: run its setup.sh"
@@ -163,7 +165,7 @@ class Run:
             "BENCH_MODE": self.mode,
             "BENCH_PARTITIONS": str(self.partitions),
         }
-        child = self._processes.start(self.engine.name, self.engine.command, os.environ | env)
+        child = self._processes.start(self.engine.name, self.engine.command, {**os.environ, **env, **self.engine.env})
         self.tree = Tree(child.process.pid)
 
     async def drain(self, wanted: int) -> None:
@@ -225,6 +227,14 @@ class Run:
                     final[order] = (number, (said["verdict"], tuple(sorted(s["rule"] for s in said["signals"]))))
         return {order: answer for order, (_, answer) in final.items()}, first, beside
 
+    def batches(self) -> dict[str, float]:
+        """Our own engine's, an order, by hop; known once its workers have ended."""
+        found: dict[str, float] = {}
+        for file in (self.line.home / self.app).glob("w*/batches.json"):
+            for hop, number in orjson.loads(file.read_bytes()).items():
+                found[hop] = found.get(hop, 0.0) + number / len(self.job.orders)
+        return {f"{hop}_batches": round(number, 2) for hop, number in found.items()}
+
     def figures(self, began: Sample, orders: int) -> dict[str, Any]:
         """What every mode tells. began: where counting of processor time begins."""
         end, right = self.last(), self.job.right
@@ -257,7 +267,7 @@ def throughput(line: rig.Rig, engine: Engine, job: Job, workers: int = 2, partit
         at = sorted(run.first.values())
         began = next(one for one in run.samples if one.outputs)
         started = next((one for one in run.samples if one.at >= (run.first_work or 0)), began)
-        return {
+        row = {
             **found,
             "per_second": round(len(at) / max(0.001, at[-1] / 1000 - (run.first_work or 0)), 1),
             "per_second_of_outputs": round(len(at) / max(0.001, (at[-1] - at[0]) / 1000), 1),
@@ -265,6 +275,7 @@ def throughput(line: rig.Rig, engine: Engine, job: Job, workers: int = 2, partit
             "bytes_per_order": round((end.held - started.held) / len(at)),
             "others_share": round(others, 3),
         }
+    return row | run.batches()
 
 
 def paced(line: rig.Rig, engine: Engine, job: Job, rate: float, warm: float, workers: int = 2) -> dict[str, Any]:
@@ -290,7 +301,7 @@ def paced(line: rig.Rig, engine: Engine, job: Job, rate: float, warm: float, wor
         raw = {(m.key or b""): m.timestamp for m in kafka.read_all(line.address, [RAW])}
         own = run.last().used + run.last().broker
         took = [run.first[key.decode()] - raw[key] for key in map(_key, measured) if key.decode() in run.first]
-        return {
+        row = {
             **found,
             "rate": rate,
             **{f"p{share}_ms": percentile(took, share / 100) for share in (50, 90, 99)},
@@ -299,6 +310,58 @@ def paced(line: rig.Rig, engine: Engine, job: Job, rate: float, warm: float, wor
             "busy_share": round((rig.busy() - busy) / (time.monotonic() - clock) / (os.cpu_count() or 1), 3),
             "own_s": round(own, 1),
         }
+    return row | run.batches()
+
+
+def alone(line: rig.Rig, engine: Engine, job: Job, warm: int = 50, workers: int = 2) -> dict[str, Any]:
+    """Each order once the last one is answered: what an order costs that shares its batches with none, on a busy machine too.
+
+    The first `warm` are not counted.
+    """
+    with Run(line, engine, job, "latency", workers) as run:
+        run.start()
+        began: Sample | None = None
+
+        async def go() -> None:
+            nonlocal began
+            async with rig.feeding(line, linger_ms=0) as feeding, _outputs(line) as answered:
+                for number, order in enumerate(job.orders):
+                    if number == warm:
+                        began = Sample(time.time(), 0, *run.tree.look(), rig.processor(line.broker_pid() or 0))
+                    await feeding.put(RAW, _key(order), order)
+                    while (await asyncio.wait_for(answered.get(), STALL_S)) != _key(order):
+                        pass
+            await run.drain(len(job.orders))
+
+        asyncio.run(go())
+        assert began is not None
+        row = run.figures(began, len(job.orders) - warm)
+        raw = {(m.key or b"").decode(): m.timestamp for m in kafka.read_all(line.address, [RAW])}
+        took = [run.first[order] - at for order, at in raw.items() if order in run.first]
+        row |= {f"p{share}_ms": percentile(took[warm:], share / 100) for share in (50, 90, 99)}
+    return row | run.batches()
+
+
+@contextlib.asynccontextmanager
+async def _outputs(line: rig.Rig) -> AsyncIterator[asyncio.Queue[bytes]]:
+    """The orders of the outputs as they come."""
+    from aiokafka import AIOKafkaConsumer  # noqa: PLC0415
+
+    found: asyncio.Queue[bytes] = asyncio.Queue()
+    consumer = AIOKafkaConsumer(*OUT, bootstrap_servers=line.address, auto_offset_reset="earliest", fetch_max_wait_ms=100)
+    await consumer.start()
+
+    async def read() -> None:
+        async for record in consumer:
+            found.put_nowait(record.key)
+
+    reading = asyncio.create_task(read())
+    try:
+        yield found
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await consumer.stop()
 
 
 async def _preload(line: rig.Rig, orders: Sequence[bytes]) -> None:

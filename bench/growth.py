@@ -74,7 +74,7 @@ def state(asked: variants.Asked) -> Iterator[Row]:
     """The standard pack, every order by another buyer, in tenths: does the last cost what the first did, and what is kept."""
     part = max(BATCH, asked.orders // PARTS)
     # the first orders of a process pay for what it meets for the first time
-    Run(data_file("rules/standard"), "standard").feed(0, STRETCH)
+    Run(data_file("rules/standard"), "standard").feed(0, STRETCH // 10)
     run = Run(data_file("rules/standard"), "standard")
     empty = rig.memory(os.getpid()).anonymous
     for number in range(PARTS):

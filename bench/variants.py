@@ -115,7 +115,8 @@ def pack(asked: Asked) -> Iterator[Row]:
 def backlog(asked: Asked) -> Iterator[Row]:
     """The same, while orders go on coming at the first rate: how long until verdicts are level with the stream."""
     rate = asked.rates[0] if asked.rates else 200.0
-    live, _ = days.day(1, max(200, int(rate * asked.seconds)))
+    # a day's orders follow from its size and number: the next day, as far as it is needed
+    live = days.day(1, asked.orders)[0][: max(200, int(rate * asked.seconds))]
     with asked.line() as line:
         asked.say(f"{asked.orders} 单积压，同时 {rate:g} 单/秒 · a backlog while orders go on coming")
         yield _worked(asked, line, live, rate)
@@ -158,13 +159,13 @@ def _worked(asked: Asked, line: rig.Rig, live: Sequence[Sent], rate: float) -> R
 
 
 def _level(line: rig.Rig, live: Sequence[Sent], first: Mapping[str, int], began: float, rate: float) -> Row:
-    """When the last order was answered that had waited longer than `LIVE_S`."""
+    """When the last live order was answered that had waited longer than `LIVE_S`, and how many had. All late: never level."""
     sent = {}
     for message in kafka.read_all(line.address, {line.name(one.topic) for one in live}):
         sent.setdefault((message.key or b"").decode(), message.timestamp)
     orders = {one.order for one in live if one.order in first}
     behind = [first[order] / 1000 - began for order in orders if first[order] - sent[order] > LIVE_S * 1000]
-    return {"rate": rate, "level_s": round(max(behind, default=0.0), 1), "never_level": len(behind) == len(orders)}
+    return {"rate": rate, "level_s": round(max(behind, default=0.0), 1), "live": len(orders), "late": len(behind)}
 
 
 async def _write(line: rig.Rig, records: Sequence[Sent], told: Sequence[tuple[str, bytes, bytes]], rate: float | None) -> None:

@@ -152,7 +152,16 @@ def worker() -> int:
     gc.set_threshold(*COLLECT)
     if "BENCH_METRICS" in env:
         serve(metrics, settings.metrics_port)
-    return run(app)
+    code = run(app)
+    batches = {hop.name: _count(metrics, hop.name) for hop in hops}
+    (Path(env["BENCH_STATE_OWN"]) / "batches.json").write_bytes(orjson.dumps(batches))
+    return code
+
+
+def _count(metrics: Metrics, hop: str) -> int:
+    """How many batches a hop has taken."""
+    samples = next(iter(metrics.batch_size.labels(hop).collect())).samples
+    return int(next(sample.value for sample in samples if sample.name.endswith("_count")))
 
 
 def main() -> int:
