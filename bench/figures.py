@@ -39,24 +39,36 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
 
 
+def sign_test(pairs: Sequence[tuple[float, float]]) -> float:
+    """How likely at least so many pairs (a, b) would have the greater second one by chance; equal ones say nothing."""
+    more = sum(b > a for a, b in pairs)
+    told = more + sum(b < a for a, b in pairs)
+    return sum(math.comb(told, n) for n in range(more, told + 1)) / 2**told
+
+
 class Panel(NamedTuple):
-    """One chart of a picture."""
+    """One chart of a picture. unit: of what goes to the right; those of one unit share their axis."""
 
     title: str
     lines: Mapping[str, Line]
+    unit: str = "min"
 
 
 def picture(title: str, panels: Sequence[Panel], since: float | None = None) -> str:
-    """The panels below each other as an SVG, time in minutes to the right. since: where the judged part begins, shaded."""
+    """The panels below each other as an SVG, mostly time in minutes to the right. since: where the judged part begins, shaded."""
     height = 40 + len(panels) * (_HEIGHT + _GAP)
-    end = max((line[-1][0] for panel in panels for line in panel.lines.values() if line), default=1.0) or 1.0
+
+    def end(unit: str) -> float:
+        lines = [line for panel in panels if panel.unit == unit for line in panel.lines.values()]
+        return max((line[-1][0] for line in lines if line), default=1.0) or 1.0
+
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="10" y="22" font-size="15">{escape(title)}</text>',
     ]
     for number, panel in enumerate(panels):
-        out += _panel(panel, 40 + number * (_HEIGHT + _GAP), end, since)
+        out += _panel(panel, 40 + number * (_HEIGHT + _GAP), end(panel.unit), since)
     return "\n".join([*out, "</svg>", ""])
 
 
@@ -79,7 +91,7 @@ def _panel(panel: Panel, top: int, end: float, since: float | None) -> list[str]
         out.append(f'<line x1="{_LEFT}" x2="{_LEFT + wide}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
         out.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#666">{_short(highest / 1.1 * share)}</text>')
     out += [
-        f'<text x="{_LEFT + share * wide:.0f}" y="{bottom + 15}" text-anchor="middle" fill="#666">{end * share:.3g} min</text>'
+        f'<text x="{_LEFT + share * wide:.0f}" y="{bottom + 15}" text-anchor="middle" fill="#666">{end * share:.4g} {escape(panel.unit)}</text>'
         for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     legend = _LEFT + wide

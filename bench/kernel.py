@@ -66,8 +66,10 @@ class Spent:
 class Kernel:
     """A line whose hops hand over in memory."""
 
-    def __init__(self, pack: str, spent: Spent) -> None:
+    def __init__(self, pack: str, spent: Spent, folder: Path | None = None) -> None:
+        """folder: rules to take instead of the pack's own."""
         self._pack = pack
+        self._folder = folder or (job.HERE / "pack" if pack == "reference" else data_file("rules/standard"))
         self._spent = spent
         self.line = self.empty()
         self.logs: dict[str, list[bytes]] = {hop: [] for hop in HOPS}
@@ -77,7 +79,7 @@ class Kernel:
 
     def empty(self) -> Line:
         metrics, names, keys = Metrics(), Names(""), Keys(b"key-of-the-bench")
-        book = PackBook([load(job.HERE / "pack" if self._pack == "reference" else data_file("rules/standard"))])
+        book = PackBook([load(self._folder)])
         told = list(articles())
         kinds: tuple[type[NormaliseState], type[route.RouteState]] = (NormaliseState, route.RouteState)
         if self._pack == "reference":

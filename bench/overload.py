@@ -275,8 +275,8 @@ async def _sample(pid: int, into: list[tuple[float, float]]) -> None:
         await asyncio.sleep(1)
 
 
-def measure(line: rig.Rig, times: float, seconds: float) -> dict[str, Any]:
-    """The whole run on a line that is there; its figures."""
+def begin(line: rig.Rig) -> tuple[int, rig.Watched, list[rig.Watched]]:
+    """Topics, pack, intake and two workers, all ready: intake's port, intake, the workers."""
     line.prepare(data_file("rules/standard"))
     port = broker.free_port()
     secrets = json.dumps({shop: [secret] for shop, secret in SECRETS.items()})
@@ -285,13 +285,19 @@ def measure(line: rig.Rig, times: float, seconds: float) -> dict[str, Any]:
         "intake", ["-m", "orderstream", "intake"], {f"{PREFIX}INTAKE_PORT": str(port), f"{PREFIX}SECRETS": secrets}
     )
     asyncio.run(line.until_ready([one.name for one in workers], 60))
+    _until_up(port, line)
+    return port, intake, workers
+
+
+def measure(line: rig.Rig, times: float, seconds: float) -> dict[str, Any]:
+    """The whole run on a line that is there; its figures."""
+    port, intake, workers = begin(line)
     supervisor = Supervisor(line, workers)
     supervisor.start()
-    _until_up(port, line)
 
     now = int(time.time() * 1000)
     warm = scenario.make(40_000, rate=1_000, start=now).deliveries
-    capacity, alone = uvloop.run(_capacity(port, presigned(warm, SECRETS, now // 1000)))
+    capacity, alone = uvloop.run(closed(port, presigned(warm, SECRETS, now // 1000)))
     offered = times * capacity
     now = int(time.time() * 1000) + 20_000
     shop = scenario.make(int(offered * seconds), rate=offered, start=now, first_order=1_000_000, first_buyer=1_000_000)
@@ -347,11 +353,12 @@ def _until_up(port: int, line: rig.Rig) -> None:
         time.sleep(0.1)
 
 
-async def _capacity(port: int, requests: list[Request]) -> tuple[float, set[str]]:
+async def closed(port: int, requests: list[Request], seconds: float = 12) -> tuple[float, set[str]]:
+    """What 64 senders get accepted a second who each go on when answered, after a warm-up; and which orders those were."""
     warm = Volley(port)
-    await warm.closed(requests[:2_000], 64, 3)
+    await warm.closed(requests[:2_000], 64, seconds / 4)
     volley = Volley(port)
-    found = await volley.closed(requests[2_000:], 64, 12)
+    found = await volley.closed(requests[2_000:], 64, seconds)
     warm.close()
     volley.close()
     return found, warm.accepted | volley.accepted

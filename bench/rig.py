@@ -137,9 +137,13 @@ class Rig:
         }
         topics.now(_alter(self.address, configs))
 
-    def make_topics(self, names: Iterable[str], partitions: int) -> None:
+    def make_topics(self, names: Iterable[str], partitions: int, config: Mapping[str, str] = {}) -> None:
         """Topics that the product does not declare: the reference job's own."""
-        topics.now(_create(self.address, list(names), partitions))
+        topics.now(_create(self.address, list(names), partitions, config))
+
+    def clear(self) -> None:
+        """Deletes every topic, and returns when they are gone."""
+        topics.now(_clear(self.address))
 
     # -- processes
 
@@ -285,6 +289,12 @@ def processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
+def busy() -> float:
+    """Seconds of processor time that this machine has spent on anything."""
+    user, nice, system, _, _, interrupts, soft, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    return sum(map(int, (user, nice, system, interrupts, soft))) / _TICK
+
+
 class Feed:
     """Writes raw records as intake would, with their own received_at."""
 
@@ -301,6 +311,11 @@ class Feed:
         )
         return future
 
+    async def put(self, topic: str, key: bytes, value: bytes) -> None:
+        """Hands over a record of the reference job; `flush` waits for the broker."""
+        self.sent += 1
+        await self._producer.send(self._rig.name(topic), value, key=key)
+
     async def tell(self, records: Iterable[tuple[str, bytes, bytes]]) -> None:
         """Reference records, all acknowledged before it returns."""
         futures = [await self._producer.send(self._rig.name(topic), value, key=key) for topic, key, value in records]
@@ -311,7 +326,7 @@ class Feed:
 
 
 @contextlib.asynccontextmanager
-async def feeding(rig: Rig) -> AsyncIterator[Feed]:
+async def feeding(rig: Rig, linger_ms: int = 5) -> AsyncIterator[Feed]:
     """A feed into this line; all is acknowledged at its end."""
     from aiokafka import AIOKafkaProducer  # noqa: PLC0415  a second of imports
 
@@ -319,7 +334,7 @@ async def feeding(rig: Rig) -> AsyncIterator[Feed]:
         bootstrap_servers=rig.address,
         acks="all",
         enable_idempotence=True,
-        linger_ms=5,
+        linger_ms=linger_ms,
         max_batch_size=1 << 18,
         max_request_size=4 << 20,
         partitioner=Partitioner(),
@@ -399,12 +414,27 @@ async def _alter(address: str, configs: Mapping[str, Mapping[str, str]]) -> None
         await admin.close()
 
 
-async def _create(address: str, names: list[str], partitions: int) -> None:
+async def _create(address: str, names: list[str], partitions: int, config: Mapping[str, str]) -> None:
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: PLC0415
 
     admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=30_000)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(name, partitions, 1) for name in names], timeout_ms=30_000)
+        await admin.create_topics(
+            [NewTopic(name, partitions, 1, topic_configs=dict(config)) for name in names], timeout_ms=30_000
+        )
+    finally:
+        await admin.close()
+
+
+async def _clear(address: str) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=30_000)
+    await admin.start()
+    try:
+        while names := [name for name in await admin.list_topics() if not name.startswith("__")]:
+            await admin.delete_topics(names, timeout_ms=30_000)
+            await asyncio.sleep(0.2)
     finally:
         await admin.close()

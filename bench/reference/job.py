@@ -1,11 +1,11 @@
 """The reference job as the product runs it: the shipped hops, kernel, engine, explanation and metrics; only the edges differ.
 
-An engine command for the harness of the reference job: reads `ref.raw`, writes `ref.released`, `ref.review`, `ref.frozen`
+An engine command of bench/engines.py: reads `ref.raw`, writes `ref.released`, `ref.review`, `ref.frozen`
 in the job's format. What is special here: a channel that reads the job's orders, a pack with its rules (`pack/`), and public
 records in its format, beside the product's own orders.verdicts.
 
-Environment: BENCH_BROKER, BENCH_CATALOGUE, BENCH_APP, BENCH_STATE, BENCH_PROCS, as the harness sets them. With BENCH_METRICS a worker
-serves its metrics at ORDERSTREAM_METRICS_PORT.
+Environment: BENCH_BROKER, BENCH_CATALOGUE, BENCH_APP, BENCH_STATE, BENCH_PROCS, as bench/engines.py sets them, and BENCH_PARTITIONS
+(8). With BENCH_METRICS a worker serves its metrics at ORDERSTREAM_METRICS_PORT.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from orderstream.rules.pack import load
 from orderstream.settings import Settings
 
 HERE = Path(__file__).parent
-PARTITIONS = 8
+PARTITIONS = int(os.environ.get("BENCH_PARTITIONS", "8"))
 RAW = "ref.raw"
 
 
@@ -153,7 +153,16 @@ def worker() -> int:
     gc.set_threshold(*COLLECT)
     if "BENCH_METRICS" in env:
         serve(metrics, settings.metrics_port)
-    return run(app)
+    code = run(app)
+    batches = {hop.name: _count(metrics, hop.name) for hop in hops}
+    (Path(env["BENCH_STATE_OWN"]) / "batches.json").write_bytes(orjson.dumps(batches))
+    return code
+
+
+def _count(metrics: Metrics, hop: str) -> int:
+    """How many batches a hop has taken."""
+    samples = next(iter(metrics.batch_size.labels(hop).collect())).samples
+    return int(next(sample.value for sample in samples if sample.name.endswith("_count")))
 
 
 def main() -> int:

@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench import rig, soak
-from bench.figures import Panel, flatness, percentile, picture
+from bench import compare, rig, soak
+from bench.figures import Panel, flatness, percentile, picture, sign_test
 
 MINUTES = [n / 6 for n in range(361)]
 
@@ -107,3 +107,30 @@ def test_memory_and_processor_of_this_process():
     assert abs(rig.processor(os.getpid()) - time.process_time()) < 0.1
     assert rig.memory(2**22 + 1).rss == 0
     assert rig.processor(2**22 + 1) == 0.0
+
+
+def test_the_sign_test_counts_the_ways():
+    """By hand: 8 of 8 is 1/256, 7 of 8 is 9/256, 6 of 8 is 37/256; ties say nothing; none is certain."""
+    slow, fast, same = (1.0, 2.0), (2.0, 1.0), (1.0, 1.0)
+    assert sign_test([slow] * 8) == 1 / 256
+    assert sign_test([slow] * 7 + [fast]) == 9 / 256
+    assert sign_test([slow] * 6 + [fast] * 2) == 37 / 256
+    assert sign_test([slow] * 5 + [same] * 20) == 1 / 32
+    assert sign_test([fast] * 8) == 1.0
+    assert sign_test([]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("what", "pairs", "slower"),
+    [
+        ("a tenth more each time", [(100 + n, 110 + n) for n in range(8)], True),
+        ("a hundredth more each time is no matter", [(100.0, 101.0)] * 8, False),
+        ("much more, but only as often as not", [(100.0, 150.0), (100.0, 90.0)] * 4, False),
+        ("less", [(110.0, 100.0)] * 8, False),
+        ("one good pair does not hide seven bad ones", [(100.0, 110.0)] * 7 + [(100.0, 50.0)], True),
+    ],
+)
+def test_slower_means_often_and_by_more_than_a_little(what, pairs, slower):
+    """Both are needed: most pairs, and a median beyond the tolerance. Orders a second are the machine's and are not judged."""
+    assert compare.judge("job µs", pairs, 3).slower is slower, what
+    assert not compare.judge("job orders/s", pairs, 3).slower
