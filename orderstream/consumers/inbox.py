@@ -157,11 +157,11 @@ def _database_there() -> Iterator[None]:
         ) from None
 
 
-class _Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """Starts each partition where the store stands."""
+class Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Starts each partition where the store stands. position: (topic without prefix, partition) -> the next offset to read."""
 
-    def __init__(self, consumer: Any, store: Store, prefix: str) -> None:
-        self.consumer, self.store, self.prefix = consumer, store, prefix
+    def __init__(self, consumer: Any, position: Callable[[str, int], int], prefix: str) -> None:
+        self.consumer, self.position, self.prefix = consumer, position, prefix
         self.trouble: Exception | None = None
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
@@ -170,7 +170,7 @@ class _Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         ends = await self.consumer.end_offsets(assigned)
         for partition in assigned:
-            position = self.store.position(partition.topic.removeprefix(self.prefix), partition.partition)
+            position = self.position(partition.topic.removeprefix(self.prefix), partition.partition)
             if position > ends[partition]:
                 # reading on would take the new topic's first records for repeats
                 self.trouble = UserError(
@@ -197,8 +197,8 @@ async def consume(
     between: called after each batch, and every half second when there is none.
     """
     prefix = settings.topic_prefix
-    async with _connected(settings, prefix + name) as consumer:
-        resume = _Resume(consumer, store, prefix)
+    async with connected(settings, prefix + name) as consumer:
+        resume = Resume(consumer, store.position, prefix)
         consumer.subscribe([topics.name(topic, prefix) for topic in wanted], listener=resume)
         ready = False
         while not stop.is_set():
@@ -237,7 +237,8 @@ async def begin(client: Any, settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _connected(settings: Settings, group: str) -> AsyncIterator[Any]:
+async def connected(settings: Settings, group: str) -> AsyncIterator[Any]:
+    """A consumer of this group, not subscribed yet. Raises NoBroker, NotAdmitted."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.brokers,
         group_id=group,

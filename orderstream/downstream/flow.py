@@ -291,9 +291,7 @@ def wrong(flow: Flow) -> Wrong | None:
     differences = tuple(sorted(set(found)))
     shipments = tuple(sorted({parcel.shipment_id for parcel in bad}))
     name = msgspec.json.encode((flow.order, shipments, differences))
-    return Wrong(
-        hashlib.sha256(name).hexdigest()[:32], max(p.seq for p in bad), max(p.at for p in bad), shipments, differences
-    )
+    return Wrong(hashlib.sha256(name).hexdigest()[:32], max(p.seq for p in bad), max(p.at for p in bad), shipments, differences)
 
 
 def in_force(flow: Flow, parcel: Parcel) -> Said | None:
