@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from orderstream.downstream.cli import app as downstream_app
 from orderstream.errors import BUG, CODES, INTERRUPTED, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(rules_app, name="rules")
 app.add_typer(rejected_app, name="rejected")
 app.add_typer(intake_app, name="intake")
+app.add_typer(downstream_app, name="downstream")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
 Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]
