@@ -83,9 +83,15 @@ class Erp(Store):
             "at": int(time.time() * 1000),
             "effect": effect,
         }
-        if verdict.order is not None and effect == "accepted":
-            ack |= {"currency": verdict.order.currency, "total": verdict.order.total}
+        # what has left stays booked as it was, until somebody books it back
+        booked = verdict.order if effect == "accepted" else self._booked(verdict.order_id) if effect != "stopped" else None
+        if booked is not None:
+            ack |= {"currency": booked.currency, "total": booked.total}
         self.say("erp.acks", verdict.order_id, str(verdict.verdict_seq), ack)
+
+    def _booked(self, order_id: str) -> Money | None:
+        row = self.db.execute("SELECT record FROM orders WHERE order_id = ?", (order_id,)).fetchone()
+        return _decoder.decode(row[0]).order if row is not None and row[0] is not None else None
 
     def _release(self, verdict: Verdict, value: bytes, state: str) -> str:
         if state in ("shipped", "intercept"):

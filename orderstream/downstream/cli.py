@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -152,3 +153,46 @@ def retry(
     with answering(), connect(url(_settings())) as db:
         count = deliveries.retry(db, None if everything else orders)
     typer.echo(f"重新投递 {count} 条 · {count} are tried anew")
+
+
+@app.command("reconcile")
+def reconcile(
+    day: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="哪一天，默认昨天 · the day, else yesterday")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="差异写成 CSV · write the differences as CSV")] = None,
+) -> None:
+    """按渠道与店铺对账：渠道、放行、ERP、退款，精确到分 · A day by shop: channel, released, ERP, refunds, to the last coin."""
+    from datetime import date, datetime, timedelta  # noqa: PLC0415
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    from orderstream.board.store import answering, connect, migrate, now, url  # noqa: PLC0415
+    from orderstream.broker import require  # noqa: PLC0415
+    from orderstream.downstream import reconcile as books  # noqa: PLC0415
+    from orderstream.downstream import store  # noqa: PLC0415
+
+    settings = _settings()
+    try:
+        chosen = datetime.now(ZoneInfo(settings.timezone)).date() - timedelta(days=1) if day is None else date.fromisoformat(day)
+    except ValueError:
+        raise typer.BadParameter(f"{day} 不是 2026-11-11 这样的日期 · {day} is no date like 2026-11-11") from None
+    place = url(settings)
+    migrate(place)
+    with answering(), connect(place) as db:
+        if not store.fresh(db, now()):
+            typer.echo(
+                "orderstream downstream 没有运行或没有读完：差异可能只是还没读到"
+                " · orderstream downstream is not running, or behind: what differs may only not have been read yet",
+                err=True,
+            )
+        found = books.reconcile(settings, require(settings).address, db, chosen)
+    if out is not None:
+        books.write(out, books.as_csv(chosen, found))
+    columns = [
+        "店铺 shop", "币种", "渠道 came", "未付 unpaid", "撤回 withdrawn", "未放行 held", "放行 released", "无判定 unjudged",
+        "ERP 入账 booked", "退款 refunds", "差异 differences",
+    ]  # fmt: skip
+    _table(f"对账 · reconciliation {chosen}", columns, books.summary(found))
+    rows = [row[3:] for row in books.rows(chosen, found)]
+    if rows and out is None:
+        _table(
+            "差异 · differences", ["订单 order", "种类 kind", "币种", "应为 expected", "实为 found", "差 off", "说明 says"], rows
+        )

@@ -40,7 +40,7 @@ class Unit(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Judged(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An order's last verdict. at: ms; since: since when it has been paid and kept back, ms (None: it is not)."""
+    """An order's last verdict. at, created_at (the order's): ms; since: when it began to be paid and kept back, ms (None: it is not)."""
 
     seq: int
     verdict: str
@@ -48,6 +48,7 @@ class Judged(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int
     pack: str = ""
     since: int | None = None
+    created_at: int | None = None
 
 
 class Said(msgspec.Struct, frozen=True, omit_defaults=True):

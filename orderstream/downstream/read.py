@@ -28,6 +28,10 @@ class Told(NamedTuple):
     item: Item
 
 
+class _Timings(msgspec.Struct):
+    created_at: int
+
+
 class _Verdict(msgspec.Struct):
     order_id: str
     verdict_seq: int
@@ -35,6 +39,7 @@ class _Verdict(msgspec.Struct):
     status: str
     held: bool
     pack: str
+    timings: _Timings
 
 
 class _Order(msgspec.Struct):
@@ -91,7 +96,9 @@ class _Outcome(msgspec.Struct):
 
 def _verdict(value: _Verdict, at: int) -> Told:
     back = value.status == "paid" and (value.verdict in ("review", "frozen") or value.held)
-    judged = Judged(value.verdict_seq, value.verdict, value.status, at, value.pack, at if back else None)
+    judged = Judged(
+        value.verdict_seq, value.verdict, value.status, at, value.pack, at if back else None, value.timings.created_at
+    )
     return Told(value.order_id, judged)
 
 

@@ -85,8 +85,8 @@ def apply(db: Db, told: Sequence[Told], limits_of: Callable[[str], Limits]) -> i
     at = now()
     with db.cursor() as cursor:
         cursor.executemany(
-            "UPDATE board.flows SET flow = %s, at = %s WHERE order_id = %s",
-            [(Jsonb(found[one], dumps=_dumps), at, one) for one in ids],
+            "UPDATE board.flows SET flow = %s, at = %s, created_at = %s WHERE order_id = %s",
+            [(Jsonb(one, dumps=_dumps), at, one.judged.created_at if one.judged else None, one.order) for one in found.values()],
         )
         _keep_acks(cursor, [found[one] for one in ids if any(isinstance(item, Acked) for item in by_order[one])])
         _keep_parcels(cursor, [found[one] for one in ids if any(isinstance(item, Parcel) for item in by_order[one])])
@@ -232,6 +232,14 @@ def read(db: Db, ids: Sequence[str]) -> dict[str, Flow]:
     """The flows of these orders; those that nothing is known of are left out."""
     rows = db.execute(
         "SELECT order_id, flow::text AS flow FROM board.flows WHERE order_id = ANY(%s) AND flow IS NOT NULL", ([*ids],)
+    )
+    return {row["order_id"]: _decode(row["flow"]) for row in rows}
+
+
+def of_day(db: Db, since: int, until: int) -> dict[str, Flow]:
+    """The flows of orders created in [since, until), ms."""
+    rows = db.execute(
+        "SELECT order_id, flow::text AS flow FROM board.flows WHERE created_at >= %s AND created_at < %s", (since, until)
     )
     return {row["order_id"]: _decode(row["flow"]) for row in rows}
 

@@ -8,9 +8,11 @@ CREATE TABLE board.downstream_offsets (
 
 -- All that is known of an order's way, by orderstream/downstream/flow.py: numbers, SKUs, money, times; nothing personal.
 CREATE TABLE board.flows (
-    order_id text PRIMARY KEY, flow jsonb, at bigint NOT NULL DEFAULT 0
+    order_id text PRIMARY KEY, flow jsonb, at bigint NOT NULL DEFAULT 0,
+    created_at bigint                         -- the order's own, ms: which day it belongs to
 );
 CREATE INDEX flows_at ON board.flows (at);
+CREATE INDEX flows_created ON board.flows (created_at);
 
 -- What an order waits for. Past its due it stands on the wall: `WHERE standing`.
 CREATE TABLE board.waits (
