@@ -56,7 +56,7 @@ CREATE TABLE board.meetings (
     order_id text NOT NULL,                   -- the first one that called for it
     made_at bigint NOT NULL,
     changed_at bigint NOT NULL,
-    document text NOT NULL,                   -- Markdown
+    facts jsonb NOT NULL,                     -- what is known of the case: written anew until it is closed
     filled jsonb NOT NULL DEFAULT '{}',
     closed_at bigint,
     closed_by text
