@@ -25,7 +25,7 @@ def append(db: Db, at: int, by: str, what: str, body: dict[str, Any]) -> int:
     db.execute("SELECT pg_advisory_xact_lock(%s)", (_CHAIN,))
     head = db.execute("SELECT n, hash FROM board.audit_head").fetchone()
     assert head is not None
-    n, prev = head["n"] + 1, bytes(head["hash"])
+    n, prev = int(head["n"]) + 1, bytes(head["hash"])
     sealed = seal(n, at, by, what, body, prev)
     db.execute("INSERT INTO board.audit VALUES (%s, %s, %s, %s, %s, %s, %s)", (n, at, by, what, Jsonb(body), prev, sealed))
     db.execute("UPDATE board.audit_head SET n = %s, hash = %s", (n, sealed))

@@ -167,7 +167,7 @@ CREATE INDEX outbox_unsent ON board.outbox (id) WHERE sent_at IS NULL;
 
 -- Who stands in for whom, from when until when. Names are people's login names.
 CREATE TABLE board.deputies (
-    id bigserial PRIMARY KEY, person text NOT NULL, deputy text NOT NULL, since bigint NOT NULL, until bigint NOT NULL,
+    id bigserial PRIMARY KEY, person text NOT NULL, deputy text NOT NULL, roles text[] NOT NULL, since bigint NOT NULL, until bigint NOT NULL,
     by text NOT NULL, at bigint NOT NULL
 );
 
