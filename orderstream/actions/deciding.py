@@ -40,16 +40,8 @@ class Said(NamedTuple):
 
 def find(db: Db, signer: Signer, token: str, now: int, *, lock: bool = False) -> Link:
     """The link of a token that may be used now. lock: until the transaction's end. Raises Bad."""
-    number = number_of(token)
-    row = (
-        None
-        if number is None
-        else db.execute(
-            "SELECT id, order_id, seq, person, what, about, expires_at, used_at, answer FROM board.links WHERE id = %s"
-            + (" FOR UPDATE" if lock else ""),
-            (number,),
-        ).fetchone()
-    )
+    ask = "SELECT id, order_id, seq, person, what, about, expires_at, used_at, answer FROM board.links WHERE id = %s"
+    row = db.execute(ask + " FOR UPDATE" if lock else ask, (number_of(token),)).fetchone()
     if row is None:
         raise Bad("unknown")
     used_at, answer = row.pop("used_at"), row.pop("answer")

@@ -100,7 +100,7 @@ def take(db: Db, now: int, most: int, pace_of: Callable[[Row], Pace | None]) -> 
         db.execute("SELECT pg_advisory_xact_lock(%s)", (_TAKE,))
         # not only as many as are wanted: one receiver's night or full minute must not hide the others'
         found = db.execute(
-            f"SELECT {_COLUMNS} FROM board.messages WHERE state IN ('waiting', 'trying') AND next_at <= %s"
+            f"SELECT {_COLUMNS} FROM board.messages WHERE state IN ('waiting', 'trying') AND next_at <= %s"  # noqa: S608  names of ours
             " ORDER BY next_at, id LIMIT %s",
             (now, most * 20),
         ).fetchall()

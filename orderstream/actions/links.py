@@ -1,4 +1,4 @@
-"""Links: the public pages behind signed addresses. `orderstream actions` serves them; ORDERSTREAM_PUBLIC_URL is where they are found.
+"""Links: the public pages behind signed addresses. `orderstream actions` serves them; ORDERSTREAM_LINKS_URL is where they are found.
 
 Law: a GET shows and never acts, since mail servers and messengers open every link they see. A POST acts once, in one transaction
 with noting that it did. An address names nobody, no page is kept by a browser or a proxy, and none is logged.
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
-from psycopg_pool import ConnectionPool
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
@@ -71,11 +70,6 @@ def create_app(
         return answer
 
     return app
-
-
-def open_pool(settings: Settings) -> ConnectionPool:  # type: ignore[type-arg]  # its row type is the board's
-    """Connections for the pages and the work."""
-    return store.pool(store.url(settings))
 
 
 class _Pages:
@@ -184,9 +178,7 @@ class _Pages:
         self._count(chosen)
         return self._said(language, chosen, heading=self._file().shop(order.channel, order.shop, language))
 
-    def _asking(
-        self, language: Language, order: Known, others: list[Known], error: str = "", status: int = 200
-    ) -> Response:
+    def _asking(self, language: Language, order: Known, others: list[Known], error: str = "", status: int = 200) -> Response:
         shop = self._file().shop(order.channel, order.shop, language)
         orders = [pages.shown(one) for one in (order, *others)]
         return self._page("customer", language, status, heading=shop, orders=orders, error=error)

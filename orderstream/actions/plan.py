@@ -66,14 +66,16 @@ def follows(row: Row, order: Known | None, file: Receivers, now: int) -> list[Ne
 
 def tell(row: Row, role: str, what: str, file: Receivers, now: int, about: dict[str, Any] | None = None) -> list[New]:
     """A message to everybody who is `role`."""
-    body = {"what": what, **{name: row.body[name] for name in ("why", "rules") if name in row.body}, **(about or {})}
+    body: dict[str, Any] = {"what": what, **(about or {})}
+    body |= {name: row.body[name] for name in ("why", "rules", "about") if name in row.body}
     if "about" not in body:
         body["joins"] = "|".join([what, str(body.get("why", ""))])
     receivers = file.of(role)
     if not receivers:
         return [_new(row, "notify", role, body, receiver=role, dead="no-receiver")]
     return [
-        _new(row, "notify", one.name, {**body, "role": role}, receiver=one.name, via=one.via, at=now + GATHER) for one in receivers
+        _new(row, "notify", one.name, {**body, "role": role}, receiver=one.name, via=one.via, at=now + GATHER)
+        for one in receivers
     ]
 
 

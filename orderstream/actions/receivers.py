@@ -50,7 +50,7 @@ class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         return f"<{type(self).__name__}>"
 
 
-class DingTalk(Gateway, frozen=True, tag="dingtalk"):
+class DingTalk(Gateway, frozen=True, kw_only=True, tag="dingtalk"):
     """A group's robot. secret: what it signs with (`SEC…`); robots without one are told apart by words or addresses."""
 
     secrets: ClassVar[tuple[str, ...]] = ("token", "secret")
@@ -60,7 +60,7 @@ class DingTalk(Gateway, frozen=True, tag="dingtalk"):
     per_minute: Rate = 20
 
 
-class WeCom(Gateway, frozen=True, tag="wecom"):
+class WeCom(Gateway, frozen=True, kw_only=True, tag="wecom"):
     """A group's robot, known by the key in its address."""
 
     secrets: ClassVar[tuple[str, ...]] = ("key",)
@@ -69,7 +69,7 @@ class WeCom(Gateway, frozen=True, tag="wecom"):
     per_minute: Rate = 20
 
 
-class Feishu(Gateway, frozen=True, tag="feishu"):
+class Feishu(Gateway, frozen=True, kw_only=True, tag="feishu"):
     """A group's robot. token: the end of its address."""
 
     secrets: ClassVar[tuple[str, ...]] = ("token", "secret")
@@ -79,7 +79,7 @@ class Feishu(Gateway, frozen=True, tag="feishu"):
     per_minute: Rate = 100
 
 
-class Smtp(Gateway, frozen=True, tag="smtp"):
+class Smtp(Gateway, frozen=True, kw_only=True, tag="smtp"):
     """A mail server. sender: `Shop <orders@shop.example>`."""
 
     secrets: ClassVar[tuple[str, ...]] = ("password",)
@@ -92,7 +92,7 @@ class Smtp(Gateway, frozen=True, tag="smtp"):
     password: str | None = None
 
 
-class AliyunSms(Gateway, frozen=True, tag="aliyun-sms"):
+class AliyunSms(Gateway, frozen=True, kw_only=True, tag="aliyun-sms"):
     """Aliyun's SMS. sign: the approved signature; confirm, notice: approved templates by language, see docs/actions.md for their variables."""
 
     secrets: ClassVar[tuple[str, ...]] = ("key_secret",)
@@ -105,7 +105,7 @@ class AliyunSms(Gateway, frozen=True, tag="aliyun-sms"):
     url: Filled = "https://dysmsapi.aliyuncs.com/"
 
 
-class HttpSms(Gateway, frozen=True, tag="http-sms"):
+class HttpSms(Gateway, frozen=True, kw_only=True, tag="http-sms"):
     """Any other SMS gateway, behind a few lines of the shop's own: a signed JSON `{id, to, text}`."""
 
     secrets: ClassVar[tuple[str, ...]] = ("secret",)
@@ -114,7 +114,7 @@ class HttpSms(Gateway, frozen=True, tag="http-sms"):
     secret: Filled
 
 
-class Webhook(Gateway, frozen=True, tag="webhook"):
+class Webhook(Gateway, frozen=True, kw_only=True, tag="webhook"):
     """A program of the shop's own: the action as signed JSON."""
 
     secrets: ClassVar[tuple[str, ...]] = ("secret",)
@@ -123,7 +123,7 @@ class Webhook(Gateway, frozen=True, tag="webhook"):
     per_minute: Rate = 600
 
 
-class Apprise(Gateway, frozen=True, tag="apprise"):
+class Apprise(Gateway, frozen=True, kw_only=True, tag="apprise"):
     """Whatever else apprise reaches: Slack, Teams, Telegram, Bark, ….  url: in its own form."""
 
     secrets: ClassVar[tuple[str, ...]] = ("url",)
@@ -314,9 +314,7 @@ def _understand(file: _File, path: Path) -> Receivers:
             check(_MAIL.fullmatch(one.to or "") is not None, f"{where}.to", "不是邮箱地址", "is no e-mail address")
         if isinstance(gateway, AliyunSms):
             check(bool(gateway.notice), where, f"网关 {one.via} 没有 notice 模板", f"gateway {one.via} has no `notice` template")
-        check(
-            "none" not in one.pierce, f"{where}.pierce", f"只能是 {LEVELS[1:]}", f"is some of {', '.join(LEVELS[1:])}"
-        )
+        check("none" not in one.pierce, f"{where}.pierce", f"只能是 {LEVELS[1:]}", f"is some of {', '.join(LEVELS[1:])}")
         named[name] = Receiver(
             name,
             one.via,
@@ -384,7 +382,7 @@ def _gateway(value: Any, path: Path, where: str) -> Kinds:
 
 def public_url(settings: Settings) -> str:
     """Where people's browsers find our pages, without the last slash. Raises BadSettings."""
-    url = settings.public_url.rstrip("/")
+    url = settings.links_url.rstrip("/")
     if not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", url):
-        raise BadSettings(f"设置 {PREFIX}PUBLIC_URL 不是 http(s) 地址 · setting {PREFIX}PUBLIC_URL is no http(s) address")
+        raise BadSettings(f"设置 {PREFIX}LINKS_URL 不是 http(s) 地址 · setting {PREFIX}LINKS_URL is no http(s) address")
     return url

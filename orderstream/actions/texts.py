@@ -22,6 +22,7 @@ _TITLES: dict[str, tuple[str, str]] = {
     "meeting": ("请召开风控会议", "A risk meeting is called"),
     "no-contact": ("联系不上客户，请人工确认", "The customer cannot be reached by message: please confirm by hand"),
     "approve": ("有放行申请待审批", "A release waits for your approval"),
+    "decision": ("有一个决定没有生效，请重新决定", "A decision did not take effect: please decide again"),
     "notify": ("订单提醒", "About an order"),
 }
 _LEVELS = {"none": ("无", "none"), "low": ("低", "low"), "medium": ("中", "medium"), "high": ("高", "high")}
@@ -58,6 +59,8 @@ def offer(language: Language, what: str) -> str:
 def title(row: Row, order: Known | None, words: Words, language: Language) -> str:
     """A message's first line."""
     what, why = row.body.get("what", "notify"), row.body.get("why", "")
+    # route says decision-<why> of one that did not see the newest signals
+    why = why.partition("-")[0] if why.startswith("decision-") else why
     name = why if why in _TITLES else what if what != "notify" else order.verdict if order is not None else "notify"
     said = of(language, _TITLES.get(name, _TITLES["notify"]))
     orders = 1 + len(row.joined)
@@ -80,8 +83,7 @@ def lines(row: Row, order: Known | None, words: Words, language: Language) -> tu
         signal = order.signal(row.rule)
         if signal is not None and row.rule is not None:
             out.append(words.sentence(row.rule, signal["evidence"], order.pack))
-    for rule in row.body.get("rules") or ():
-        out.append("· " + words.title(rule, None if order is None else order.pack))
+    out += ["· " + words.title(rule, None if order is None else order.pack) for rule in row.body.get("rules") or ()]
     if row.body.get("asker"):
         out.append(of(language, (f"申请人 {row.body['asker']}", f"Asked by {row.body['asker']}")))
     return tuple(line for line in out if line)

@@ -51,9 +51,7 @@ class Producer(Protocol):
 class Shop:
     """What all rows share. base: where our pages are found; language of a customer's message follows from the order."""
 
-    def __init__(
-        self, settings: Settings, base: str, file: Receivers, pool: Pool, producer: Producer, metrics: Metrics
-    ) -> None:
+    def __init__(self, settings: Settings, base: str, file: Receivers, pool: Pool, producer: Producer, metrics: Metrics) -> None:
         self.settings, self.base, self.file, self.pool = settings, base, file, pool
         self.producer, self.metrics = producer, metrics
         self.signer = Signer(settings.hash_key())
@@ -86,7 +84,7 @@ class _Dropped(Exception):  # noqa: N818
 
 
 async def carry_out(shop: Shop, row: Row) -> None:
-    """Does one row and notes how it ended. Raises NoDatabase, KafkaError: then it is anybody's after its lease."""
+    """Does one row and notes how it ended. Raises NoDatabase: then it is anybody's after its lease."""
     try:
         receipt, follow = await _do(shop, row)
     except _Later as why:
@@ -105,15 +103,29 @@ async def carry_out(shop: Shop, row: Row) -> None:
         await _failed(shop, row, error.code, final=False, answered=not unsure, after=error.after)
     except senders.Refused as error:
         await _failed(shop, row, error.code, final=True, answered=True)
-    except (NoDatabase, KafkaError):
+    except KafkaError as error:
+        code = f"kafka-{type(error).__name__}"
+        await _with_db(shop, lambda db: ledger.postpone(db, row, code, store.now() + AGAIN))
+    except NoDatabase:
         raise
     except Exception as bug:  # noqa: BLE001  one row's bug is not another's
         where = traceback.extract_tb(bug.__traceback__)[-1]
         log.error("%s %s: %s in %s:%d is a bug", row.kind, row.id[:8], type(bug).__name__, where.name, where.lineno or 0)  # noqa: TRY400
         await _failed(shop, row, f"bug-{type(bug).__name__}", final=False, answered=False)
     else:
-        await _with_db(shop, lambda db: ledger.done(db, row, receipt, store.now(), follow))
+        await _done(shop, row, receipt, follow)
         shop.metrics.deeds.labels(row.kind, "done").inc()
+
+
+async def _done(shop: Shop, row: Row, receipt: str, follow: list[ledger.New]) -> None:
+    """Notes that it is done, however long PostgreSQL is away: forgotten, it would be done again."""
+    while True:
+        try:
+            await _with_db(shop, lambda db: ledger.done(db, row, receipt, store.now(), follow))
+        except NoDatabase:
+            await asyncio.sleep(1)
+        else:
+            return
 
 
 async def _failed(shop: Shop, row: Row, code: str, *, final: bool, answered: bool, after: float | None = None) -> None:
@@ -361,7 +373,9 @@ def _link(db: Db, shop: Shop, row: Row, order: Known | None, person: str | None,
         " ON CONFLICT (id) DO NOTHING",
         (number, row.order_id, seq, person, what, about, now + valid, now),
     )
-    made = db.execute("SELECT id, order_id, seq, person, what, about, expires_at FROM board.links WHERE id = %s", (number,)).fetchone()
+    made = db.execute(
+        "SELECT id, order_id, seq, person, what, about, expires_at FROM board.links WHERE id = %s", (number,)
+    ).fetchone()
     assert made is not None
     return shop.signer.token(Link(**made))
 

@@ -62,7 +62,7 @@ def _deliver(gateway: Smtp, message: Message) -> str:
         raise Refused("smtp-certificate") from None
     except (smtplib.SMTPException, OSError) as error:
         raise Transient(f"smtp-{type(error).__name__}") from None
-    return mail["Message-ID"]
+    return str(mail["Message-ID"])
 
 
 def _said(code: int) -> Transient | Refused:
