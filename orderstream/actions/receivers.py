@@ -371,8 +371,9 @@ def _gateway(value: Any, path: Path, where: str) -> Kinds:
             if isinstance(said, str) and said.startswith("file:"):
                 try:
                     value[key] = read_secret(Path(said.removeprefix("file:"))).decode()
-                except BadFile as error:
-                    raise BadFile(f"通知设置 {path}，{where}.{key}：{error.sentence}") from None
+                except BadFile:
+                    file = said.removeprefix("file:")
+                    raise _bad(path, f"{where}.{key}", f"读不到 {file}", f"cannot read the secret in {file}") from None
     made: Kinds = _convert(value, Kinds, path, where)
     url = getattr(made, "url", "")
     if not isinstance(made, Apprise | Smtp) and not re.match(r"https?://[^/\s]+", url):

@@ -40,12 +40,14 @@ def compose(gateway: Smtp, message: Message) -> EmailMessage:
 def _deliver(gateway: Smtp, message: Message) -> str:
     mail = compose(gateway, message)
     context = ssl.create_default_context()
+    # else the library asks the DNS who we are, which may take longer than the mail
+    us = mail["Message-ID"].strip("<>").rpartition("@")[2]
     try:
         connection: smtplib.SMTP
         if gateway.tls == "implicit":
-            connection = smtplib.SMTP_SSL(gateway.host, gateway.port, timeout=gateway.timeout, context=context)
+            connection = smtplib.SMTP_SSL(gateway.host, gateway.port, us, timeout=gateway.timeout, context=context)
         else:
-            connection = smtplib.SMTP(gateway.host, gateway.port, timeout=gateway.timeout)
+            connection = smtplib.SMTP(gateway.host, gateway.port, us, timeout=gateway.timeout)
         with connection:
             if gateway.tls == "starttls":
                 connection.starttls(context=context)
