@@ -1,0 +1,66 @@
+"""Queries of the pages alone: what `store` does not answer, because nobody else asks.
+
+Law: nothing here decides anything; the one thing that is written is that somebody looked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from orderstream.board import audit
+from orderstream.board.decide import UNDO
+from orderstream.board.store import Db
+
+
+def undoable(db: Db, login: str, now: int) -> dict[str, Any] | None:
+    """The last thing that somebody decided in one go, while it may be taken back: bulk, decision, orders, until (ms)."""
+    return db.execute(
+        "SELECT bulk, min(decision) AS decision, count(*) AS orders, min(at) + %(undo)s AS until, bool_or(state = 'asked') AS asked"
+        " FROM board.decisions WHERE by = %(by)s AND at > %(since)s AND state IN ('standing', 'asked')"
+        " GROUP BY bulk ORDER BY max(at) DESC LIMIT 1",
+        {"by": login, "since": now - UNDO, "undo": UNDO},
+    ).fetchone()
+
+
+def signals_of(db: Db, case_id: str) -> list[dict[str, Any]]:
+    """What fired in a case: rule, in how many orders, and the evidence of one of them; the most frequent first."""
+    return db.execute(
+        "SELECT s->>'rule' AS rule, min(s->>'level') AS level, count(*) AS orders,"
+        " (array_agg(s->'evidence' ORDER BY o.received_at DESC))[1] AS evidence, (array_agg(o.pack ORDER BY o.received_at DESC))[1] AS pack"
+        " FROM board.orders o CROSS JOIN jsonb_array_elements(o.signals) AS s WHERE o.case_id = %s GROUP BY 1 ORDER BY 3 DESC, 1",
+        (case_id,),
+    ).fetchall()
+
+
+def places(db: Db, order_ids: Sequence[str]) -> list[tuple[float, float]]:
+    """Where orders went: (lat, lon) to a tenth of a degree, each once."""
+    found = db.execute(
+        "SELECT DISTINCT round((document->'ship_to'->>'lat')::numeric, 1)::float AS lat,"
+        " round((document->'ship_to'->>'lon')::numeric, 1)::float AS lon FROM board.orders"
+        " WHERE order_id = ANY(%s) AND document->'ship_to'->>'lat' IS NOT NULL AND document->'ship_to'->>'lon' IS NOT NULL",
+        (list(order_ids),),
+    )
+    return [(row["lat"], row["lon"]) for row in found]
+
+
+def unmasked(db: Db, login: str, order_id: str, now: int) -> None:
+    """Writes down that somebody saw a customer's data in full."""
+    with db.transaction():
+        number = audit.append(db, now, login, "unmask", {"order_id": order_id})
+        db.execute(
+            "INSERT INTO board.events (order_id, at, kind, by, body, same) VALUES (%s, %s, 'unmask', %s, %s, %s)",
+            (order_id, now, login, Jsonb({"audit": number}), f"unmask:{number}"),
+        )
+
+
+def audited(db: Db, *, by: str, what: str, order: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+    """Rows of the audit, the newest first. before: a row's number."""
+    return db.execute(
+        "SELECT n, at, by, what, body FROM board.audit WHERE (%(before)s::bigint IS NULL OR n < %(before)s)"
+        " AND (%(by)s = '' OR by = %(by)s) AND (%(what)s = '' OR what = %(what)s)"
+        " AND (%(order)s = '' OR body->>'order_id' = %(order)s) ORDER BY n DESC LIMIT %(limit)s",
+        {"by": by, "what": what, "order": order, "before": before, "limit": limit},
+    ).fetchall()
