@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+
 from orderstream import times
 from orderstream.board.store import Db
 from orderstream.board.web.roles import ROLES, Right, Sight, rights, sight
@@ -162,7 +163,11 @@ def invite(
     wanted, sold = sorted(set(roles)), sorted(set(shops))
     unknown = [role for role in wanted if role not in ROLES]
     if not login or unknown:
-        raise AccountError(f"没有角色 {', '.join(unknown)} · no role {', '.join(unknown)}: {', '.join(ROLES)}" if login else "缺少登录名 · no login")
+        raise AccountError(
+            f"没有角色 {', '.join(unknown)} · no role {', '.join(unknown)}: {', '.join(ROLES)}"
+            if login
+            else "缺少登录名 · no login"
+        )
     row = db.execute("SELECT id FROM board.people WHERE login = %s", (login,)).fetchone()
     if row is None:
         if not wanted:
@@ -322,6 +327,13 @@ def disable(db: Db, login: str, now: int, *, on: bool) -> None:
 def speak(db: Db, person: Person, language: str) -> None:
     """Keeps the language that somebody chose."""
     db.execute("UPDATE board.people SET language = %s WHERE id = %s", (language, person.id))
+
+
+def change(db: Db, person: Person, password: str, cookie: str) -> None:
+    """Another password; every session of theirs but this one ends. Raises AccountError."""
+    strong(person.login, password)
+    db.execute("UPDATE board.people SET hash = %s WHERE id = %s", (digest(password), person.id))
+    db.execute("DELETE FROM board.sessions WHERE person = %s AND hash <> %s", (person.id, _hash(cookie)))
 
 
 def guard(cookie: str) -> str:

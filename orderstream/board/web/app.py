@@ -23,7 +23,7 @@ from orderstream.board.decide import NotAllowedError
 from orderstream.board.store import Pool
 from orderstream.board.web import accounts, api, gate, office, work
 from orderstream.board.web.accounts import AccountError
-from orderstream.board.web.language import say
+from orderstream.board.web.language import N_, say
 from orderstream.board.web.live import Live
 from orderstream.board.web.site import COOKIE, HERE, RefusedError, SignedOutError, Site, own, site_of, tongue
 from orderstream.errors import NoDatabase
@@ -122,9 +122,7 @@ class _Guarded:
                 there = {key.lower() for key, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in there)]
                 if b"cache-control" not in there:
-                    message["headers"].append(
-                        (b"cache-control", b"public, max-age=31536000, immutable" if kept else b"no-store")
-                    )
+                    message["headers"].append((b"cache-control", b"public, max-age=31536000, immutable" if kept else b"no-store"))
             await send(message)
 
         await self._app(scope, receive, sent)
@@ -181,7 +179,9 @@ def _sentence(request: Request, status: int, title: str, text: str, *, again: bo
 async def _signed_out(request: Request, _: Exception) -> Response:
     if _asks_for_data(request):
         return JSONResponse(
-            {"error": say(tongue(request), "Sign in with a token: Authorization: Bearer …")}, 401, {"www-authenticate": "Bearer"}
+            {"error": say(tongue(request), N_("Sign in with a token: Authorization: Bearer …"))},
+            401,
+            {"www-authenticate": "Bearer"},
         )
     if request.headers.get("hx-request"):
         return Response(status_code=401)
@@ -192,17 +192,17 @@ async def _signed_out(request: Request, _: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    return _sentence(request, error.status, "This cannot be done", error.text)
+    return _sentence(request, error.status, N_("This cannot be done"), error.text)
 
 
 async def _not_allowed(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotAllowedError)
-    return _sentence(request, 403, "This cannot be done", work.NOT_ALLOWED.get(error.code, work.NOT_ALLOWED["role"]))
+    return _sentence(request, 403, N_("This cannot be done"), work.NOT_ALLOWED.get(error.code, work.NOT_ALLOWED["role"]))
 
 
 async def _account(request: Request, error: Exception) -> Response:
     assert isinstance(error, AccountError)
-    return _sentence(request, 400, "This cannot be done", error.sentence)
+    return _sentence(request, 400, N_("This cannot be done"), error.sentence)
 
 
 async def _away(request: Request, error: Exception) -> Response:
@@ -210,9 +210,11 @@ async def _away(request: Request, error: Exception) -> Response:
     return _sentence(
         request,
         503,
-        "The database does not answer",
-        "Orders are being checked as ever, and nothing is lost. Decisions can be made again as soon as it is back; "
-        "this page looks for it by itself.",
+        N_("The database does not answer"),
+        N_(
+            "Orders are being checked as ever, and nothing is lost. Decisions can be made again as soon as it is back; "
+            "this page looks for it by itself."
+        ),
         again=True,
     )
 
@@ -220,5 +222,5 @@ async def _away(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return _sentence(request, 404, "Not found", "There is nothing at this address. It may have been merged or was mistyped.")
-    return _sentence(request, error.status_code, "This cannot be done", "The request was not understood. Please go back and try again.")
+        return _sentence(request, 404, N_("Not found"), work.MISSING)
+    return _sentence(request, error.status_code, N_("This cannot be done"), work.UNCLEAR)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -23,10 +21,12 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import FormData
 
 from orderstream.board import store
+from orderstream.board.decide import Terms
 from orderstream.board.store import Db, Pool, answering
 from orderstream.board.web import accounts, language, masked
 from orderstream.board.web.accounts import Person
 from orderstream.board.web.articles import Articles
+from orderstream.board.web.language import N_
 from orderstream.board.web.limits import Limit
 from orderstream.board.web.roles import Right
 from orderstream.board.web.words import Words
@@ -37,6 +37,16 @@ COOKIE = "orderstream"
 LANGUAGE_COOKIE = "language"
 PAGE = 40
 """Cards or rows of a page."""
+
+
+class Absent(jinja2.StrictUndefined):
+    """A name that a template has not been given is a mistake; a key that a record lacks is only absent."""
+
+    def __new__(cls, hint: str | None = None, obj: Any = jinja2.runtime.missing, *more: Any, **named: Any) -> Any:
+        """The one or the other."""
+        if isinstance(obj, dict):
+            return jinja2.ChainableUndefined(hint, obj, *more, **named)
+        return super().__new__(cls)
 
 
 class SignedOutError(Exception):
@@ -63,6 +73,8 @@ class Site:
         self.gate = Limit(rate=0.5, burst=20)
         """Sign-ins, links and passwords, by the client's address."""
         self.pages = Limit(rate=20, burst=120)
+        self.unmasking = Limit(rate=1 / 60, burst=60)
+        self.terms = Terms()
         self.assets = {path.name: _short(path.read_bytes()) for path in (HERE / "static").iterdir()}
         self._environments = {name: self._environment(name) for name in language.LANGUAGES}
 
@@ -71,7 +83,7 @@ class Site:
             loader=jinja2.FileSystemLoader(HERE / "templates"),
             autoescape=True,
             extensions=["jinja2.ext.i18n"],
-            undefined=jinja2.StrictUndefined,
+            undefined=Absent,
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
@@ -168,15 +180,15 @@ def enter(request: Request, right: Right | None = None, fields: FormData | None 
     if not cookie:
         raise SignedOutError
     if fields is not None and not hmac.compare_digest(str(fields.get("guard", "")), accounts.guard(cookie)):
-        raise RefusedError("This form is too old. Please go back, reload the page and try again.")
+        raise RefusedError(N_("This form is too old. Please go back, reload the page and try again."))
     with answering(), site.pool.connection() as db:
         person = accounts.of_session(db, cookie, store.now())
         if person is None:
             raise SignedOutError
         if not site.pages.take(person.login):
-            raise RefusedError("Too many requests. Please wait a moment.", 429)
+            raise RefusedError(N_("Too many requests. Please wait a moment."), 429)
         if right is not None and not person.may(right):
-            raise RefusedError("Your role does not allow this. Ask an administrator if it should.")
+            raise RefusedError(N_("Your role does not allow this. Ask an administrator if it should."))
         yield Visit(site, request, db, person, cookie)
 
 
@@ -188,7 +200,7 @@ def own(request: Request) -> None:
     else:
         fine = urlsplit(origin).netloc == request.headers.get("host", "")
     if not fine:
-        raise RefusedError("This form is too old. Please go back, reload the page and try again.")
+        raise RefusedError(N_("This form is too old. Please go back, reload the page and try again."))
 
 
 async def fields(request: Request) -> FormData:

@@ -14,7 +14,7 @@ from typing import Any
 
 from orderstream.board import store
 from orderstream.board.store import Db
-from orderstream.board.web.language import say
+from orderstream.board.web.language import N_, say
 from orderstream.rules import pack as packs
 from orderstream.settings import data_file
 
@@ -22,11 +22,6 @@ NEWEST_SECONDS = 30.0
 """How long the newest pack is taken for the newest."""
 KEPT = 50
 """Packs that are remembered."""
-
-
-def N_(text: str) -> str:  # noqa: N802  the name that the extraction of texts looks for
-    """Marks a text for the catalogue."""
-    return text
 
 
 TERMS: dict[str, dict[str, str]] = {
