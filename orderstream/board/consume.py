@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -138,18 +137,19 @@ def _orders(db: Db, topic: str, records: Sequence[Record], limits: Limits, now: 
     everything = known | fresh
     gone = [r.key for r in records if r.value is None]
     said = [(r, orjson.loads(r.value)) for r in records if r.value is not None and r.key in everything]
-    mine = _own(db, [value for _, value in said]) if topic == "orders.outcomes" else {}
+    ours = _decisions(db, topic, [value for _, value in said])
     turns: list[tuple[Known, Turn]] = []
     for record, value in said:
         one = everything[record.key]
-        turns.append((one, _turn(topic, one, record, value, limits, mine)))
+        turns.append((one, _turn(topic, one, record, value, limits, ours)))
     if topic == "orders.outcomes":
-        _outside(db, [value for _, value in said if str(value.get("id")) not in mine], everything)
+        _outside(db, [value for _, value in said if not _by_us(value, ours)], everything)
     long: dict[str, dict[str, Any]] = {}
     for one, turn in turns:
         long.setdefault(one.order_id, {}).update(turn.long)
     _save(db, fresh.values(), known.values(), long)
     tell(db, [event for _, turn in turns for event in turn.events])
+    _went(db, [turn for _, turn in turns], now)
     if topic in fold.PLACES:
         _codes(db, {one.order_id: turn.long["document"] for one, turn in turns if "document" in turn.long})
         _forget(db, gone)
@@ -161,17 +161,17 @@ def _orders(db: Db, topic: str, records: Sequence[Record], limits: Limits, now: 
 
 
 def _turn(
-    topic: str, one: Known, record: Record, value: dict[str, Any], limits: Limits, mine: Mapping[str, str]
+    topic: str, one: Known, record: Record, value: dict[str, Any], limits: Limits, ours: Mapping[str, str]
 ) -> Turn:  # fmt: skip
     if topic == "orders.verdicts":
-        return fold.on_verdict(one, value, limits.of(value["pack"] or ""))
+        return fold.on_verdict(one, value, limits.of(value["pack"] or ""), ours)
     if topic in fold.PLACES:
         return fold.on_place(one, fold.PLACES[topic], value, record.at)
     if topic == "orders.recalled":
         return fold.on_recall(one, value, record.at)
     if topic == "orders.actions":
         return fold.on_action(one, value, record.at)
-    if str(value.get("id")) in mine:
+    if _by_us(value, ours):
         return Turn()  # the board said it: it stands in the time line already
     return fold.on_outcome(one, value, _ms(value["at"], record.at))
 
@@ -241,19 +241,35 @@ def tell(db: Db, events: Iterable[Happened]) -> None:
 # -- outcomes -------------------------------------------------------------------------------------------------------------
 
 
-def outcome_uuid(name: str) -> uuid.UUID:
-    """The decision's id of an outcome's: itself where it is one, else one made of it."""
-    try:
-        return uuid.UUID(name)
-    except ValueError:
-        return uuid.uuid5(uuid.NAMESPACE_URL, name)
+def _decisions(db: Db, topic: str, values: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Of the outcomes that these records are, name or take back: the state of those that were decided here."""
+    names: set[str] = set()
+    for one in values:
+        if topic == "orders.outcomes":
+            names.update(str(one[key]) for key in ("id", "undoes") if one.get(key))
+        elif topic == "orders.verdicts":
+            names.update(said["id"] for said in (one.get("decision"), *(one.get("not_applied") or ())) if said)
+    asked = {fold.outcome_uuid(name): name for name in names}
+    found = db.execute("SELECT id, state, audit FROM board.decisions WHERE id = ANY(%s)", (list(asked),)) if asked else ()
+    return {asked[row["id"]]: row["state"] for row in found if row["audit"] is not None or topic == "orders.verdicts"}
 
 
-def _own(db: Db, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The ids among these outcomes that the board itself sent."""
-    wanted = [str(one["id"]) for one in outcomes if one.get("id")]
-    found = db.execute("SELECT value->>'id' AS id FROM board.outbox WHERE value->>'id' = ANY(%s)", (wanted,))
-    return {row["id"]: row["id"] for row in found}
+def _by_us(outcome: Mapping[str, Any], ours: Mapping[str, str]) -> bool:
+    """Whether the board's own rows say this already."""
+    return str(outcome.get("id")) in ours or (outcome["outcome"] == "undone" and ours.get(str(outcome.get("undoes"))) == "undone")
+
+
+def _went(db: Db, turns: Iterable[Turn], now: int) -> None:
+    """What the stream made of decisions. now: ms."""
+    with db.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE board.decisions SET applied_at = %s WHERE id = %s AND applied_at IS NULL",
+            [(now, fold.outcome_uuid(turn.applied)) for turn in turns if turn.applied is not None],
+        )
+        cursor.executemany(
+            "UPDATE board.decisions SET state = 'overtaken' WHERE id = %s AND state = 'standing'",
+            [(fold.outcome_uuid(name),) for turn in turns for name in turn.overtaken],
+        )
 
 
 def _outside(db: Db, outcomes: Sequence[Mapping[str, Any]], orders: Mapping[str, Known]) -> None:
@@ -262,7 +278,7 @@ def _outside(db: Db, outcomes: Sequence[Mapping[str, Any]], orders: Mapping[str,
     for one in outcomes:
         order = orders[one["order_id"]]
         if one["outcome"] in decided:
-            name = outcome_uuid(str(one.get("id") or f"{order.order_id}:{one['at']}:{one['outcome']}"))
+            name = fold.outcome_uuid(str(one.get("id") or f"{order.order_id}:{one['at']}:{one['outcome']}"))
             at = _ms(one["at"], 0)
             row = (
                 name, name, order.order_id, order.case_id, one.get("by") or "?", at, decided[one["outcome"]],
@@ -277,7 +293,7 @@ def _outside(db: Db, outcomes: Sequence[Mapping[str, Any]], orders: Mapping[str,
         elif one["outcome"] == "undone" and one.get("undoes"):
             db.execute(
                 "UPDATE board.decisions SET state = 'undone', undone_by = %s, undone_at = %s WHERE id = %s AND state = 'standing'",
-                (one.get("by"), _ms(one["at"], 0), outcome_uuid(str(one["undoes"]))),
+                (one.get("by"), _ms(one["at"], 0), fold.outcome_uuid(str(one["undoes"]))),
             )
 
 

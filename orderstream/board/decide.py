@@ -347,7 +347,7 @@ def approve(db: Db, person: Person, decision: uuid.UUID, *, yes: bool, note: str
         if said is None:
             raise NotAllowedError("said")
         audit.append(
-            db, at, person.name, "approve", {"decision": str(decision), "order": order.order_id, "yes": yes, "note": note}
+            db, at, person.name, "approve", {"decision": str(decision), "order_id": order.order_id, "yes": yes, "note": note}
         )
         tell(
             db,
@@ -471,7 +471,7 @@ def verify(db: Db, person: Person, order_id: str, method: str, result: str, *, n
         if not person.sees(order.channel, order.shop):
             raise NotAllowedError("shop")
         name = uuid.uuid4()
-        body = {"order": order_id, "method": method, "result": result, "note": note}
+        body = {"order_id": order_id, "method": method, "result": result, "note": note}
         row = audit.append(db, at, person.name, "verify", {"id": str(name), **body})
         db.execute(
             "INSERT INTO board.verifications VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",

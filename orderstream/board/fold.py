@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
@@ -57,8 +58,8 @@ class Known(msgspec.Struct):
     escalated: int = 0
     case_id: str | None = None
     state: str = "closed"
-    asked: Any = None
-    decision: Any = None
+    asked: UUID | None = None
+    decision: UUID | None = None
     answer: str | None = None
     shipped_at: int | None = None
 
@@ -84,8 +85,10 @@ class Turn(msgspec.Struct):
     events: list[Happened] = []
     long: dict[str, Any] = {}
     edges: frozenset[str] | None = None
-    again: bool = False
-    """It waits for a person again who had put it aside."""
+    applied: str | None = None
+    """The outcome that the stream says it applied."""
+    overtaken: list[str] = []
+    """Outcomes that the stream did not apply: what their person had not seen came first, or the parcel had left."""
 
 
 def fresh(order_id: str) -> Known:
@@ -94,8 +97,11 @@ def fresh(order_id: str) -> Known:
     return Known(order_id, channel, shop)
 
 
-def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int | None]) -> Turn:
-    """A record of orders.verdicts. limits: level -> how long (ms) a person may take, by the pack that judged it."""
+def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int | None], ours: Mapping[str, str]) -> Turn:
+    """A record of orders.verdicts. limits: level -> how long (ms) a person may take, by the pack that judged it.
+
+    ours: of the outcomes that it names, the state of the board's decision, where there is one.
+    """
     seq = record["verdict_seq"]
     if seq <= known.seq or record["verdict"] == "rejected":
         return Turn()
@@ -114,18 +120,37 @@ def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int
     known.created_at, known.received_at, known.decided_at = timings["created_at"], timings["received_at"], at
     if changed:
         known.changed_seq, known.signal_at = seq, at
-    event = Happened(
-        known.order_id, at, "verdict", None,
-        {"seq": seq, "verdict": known.verdict, "level": known.level, "rules": fired, "new": [] if first else news},
-        f"verdict:{seq}",
-    )  # fmt: skip
-    long = {name: record[name] for name in ("not_available", "rules", "tags", "combinations")}
-    again = changed and not first and known.state in OPEN - {"waiting"} and needs_person(known)
-    if again:
-        known.state = "waiting"
+    said = record.get("decision")
+    if "out" in record and seq > known.out_seq:
+        known.out, known.out_seq = record["out"] or "", seq
+        known.out_by = ((said or {}).get("by") or "person") if known.out == "released" and said is not None else None
+    turn = Turn(edges=named(signals, known.order_id))
+    turn.events.append(
+        Happened(
+            known.order_id,
+            at,
+            "verdict",
+            None,
+            {"seq": seq, "verdict": known.verdict, "level": known.level, "rules": fired, "new": [] if first else news},
+            f"verdict:{seq}",
+        )  # fmt: skip
+    )
+    turn.long = {"signals": signals, **{name: record[name] for name in ("not_available", "rules", "tags", "combinations")}}
+    if said is not None and said["outcome"] in DECIDES and ours.get(said["id"], "standing") == "standing":
+        turn.applied = said["id"]
+        known.decision = known.decision or outcome_uuid(said["id"])
+    for one in record.get("not_applied") or ():
+        if ours.get(one["id"]) == "standing":
+            turn.overtaken.append(one["id"])
+            body = {"id": one["id"], "why": one["why"], "rules": one["rules"]}
+            turn.events.append(Happened(known.order_id, at, "not-applied", one["by"], body, f"not-applied:{one['id']}"))
+            if known.decision == outcome_uuid(one["id"]):
+                known.decision = None
+    if changed and not first and known.state in OPEN - {"waiting"} and needs_person(known):
+        known.state = "waiting"  # whoever put it aside had not seen this
     settle(known)
     bound(known, limits)
-    return Turn([event], {"signals": signals, **long}, named(signals, known.order_id), again)
+    return turn
 
 
 def on_place(known: Known, place: str, record: Mapping[str, Any], at: int) -> Turn:
@@ -134,7 +159,8 @@ def on_place(known: Known, place: str, record: Mapping[str, Any], at: int) -> Tu
     if seq < known.out_seq:
         return Turn()
     order = record["order"]
-    known.out, known.out_seq, known.out_by = place, seq, record["by"]
+    known.out, known.out_seq = place, seq
+    known.out_by = record["by"] if place == "released" else None
     if place == "released":
         known.recalled = False
     known.words = words(order)
@@ -190,6 +216,14 @@ def on_action(known: Known, action: Mapping[str, Any], at: int) -> Turn:
     return Turn([Happened(known.order_id, at, "action", None, body, f"action:{action['id']}")])
 
 
+def outcome_uuid(name: str) -> UUID:
+    """The decision's id of an outcome's: itself where it is one, else one made of it."""
+    try:
+        return UUID(name)
+    except ValueError:
+        return uuid5(NAMESPACE_URL, name)
+
+
 def needs_person(known: Known) -> bool:
     """Whether the machine leaves it to people: it says review or frozen, or a freeze was shown that nobody lifted."""
     return (
@@ -203,8 +237,8 @@ def settle(known: Known) -> None:
     if known.verdict in ("withdrawn", "pending"):
         known.state = "closed"
     elif known.state in ("decided", "correction", "after-sales", "asking"):
-        if known.state == "decided" and known.decision is None and needs_person(known):
-            known.state = "waiting"  # what was decided has been taken back
+        if known.state == "decided" and known.decision is None and needs_person(known) and known.shipped_at is None:
+            known.state = "waiting"  # what was decided has been taken back, or was not applied
         elif known.state != "decided" and known.out == "released" and known.out_by == "machine" and not needs_person(known):
             known.state = "closed"  # corrected: the machine has let it go
     elif by_person:
