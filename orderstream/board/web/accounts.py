@@ -92,7 +92,7 @@ def strong(login: str, password: str) -> None:
         raise AccountError(f"密码至少 {LEAST} 个字符 · a password has at least {LEAST} characters")
     if len(password) > MOST:
         raise AccountError(f"密码最多 {MOST} 个字符 · a password has at most {MOST} characters")
-    if len(set(password)) < 5 or login in password.lower() or password.lower() in _COMMON:
+    if len(set(password)) < 5 or (len(login) > 3 and login in password.lower()) or password.lower() in _COMMON:
         raise AccountError("密码太容易猜到，请换一个 · this password is too easy to guess")
 
 

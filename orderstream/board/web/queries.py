@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from orderstream.board import audit
 from orderstream.board.decide import UNDO
-from orderstream.board.store import Db
+from orderstream.board.store import Card, Db
 
 
 def undoable(db: Db, login: str, now: int) -> dict[str, Any] | None:
@@ -23,6 +23,12 @@ def undoable(db: Db, login: str, now: int) -> dict[str, Any] | None:
         " GROUP BY bulk ORDER BY max(at) DESC LIMIT 1",
         {"by": login, "since": now - UNDO, "undo": UNDO},
     ).fetchone()
+
+
+def keys(db: Db, cards: Sequence[Card]) -> dict[str, str]:
+    """The order id that stands for each case: the least of its own."""
+    found = db.execute("SELECT case_id, key FROM board.cases WHERE case_id = ANY(%s)", ([card.case_id for card in cards],))
+    return {row["case_id"]: row["key"] for row in found}
 
 
 def signals_of(db: Db, case_id: str) -> list[dict[str, Any]]:

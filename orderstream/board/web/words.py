@@ -227,7 +227,7 @@ class Reader:
             "value": _plain(said.get("value")),
             "limit": _plain(said.get("limit")),
             "detail": said.get("detail") or "—",
-            "orders": ", ".join(said.get("orders") or ()) or "—",
+            "orders": ", ".join(one.split(":", 2)[-1] for one in said.get("orders") or ()) or "—",
         }
         return text.format_map(_Kept(values))
 

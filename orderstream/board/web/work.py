@@ -91,7 +91,7 @@ def wall(request: Request) -> Response:
         page = max(0, int(query["page"]) if query.get("page", "").isdigit() and len(query["page"]) < 5 else 0)
         asks = wanted(query, visit.person.shops, visit.site.settings.currency)
         found = store.waiting(visit.db, asks, visit.now, PAGE, page * PAGE)
-        values = {"wall": found, "asks": asks, "page": page, "size": PAGE, "link": _link(request)}
+        values = {"wall": found, "asks": asks, "page": page, "size": PAGE, "link": _link(request), "keys": queries.keys(visit.db, found.cards)}
         if request.headers.get("hx-request"):
             return visit.page("cards.html", **values)
         return visit.page(
