@@ -33,7 +33,7 @@ INVITED = times.DAY
 IDLE = 12 * times.HOUR
 LONGEST = 7 * times.DAY
 """A session ends IDLE after its last page, and LONGEST after its first."""
-TOKEN = "osb_"
+TOKEN = "osb_"  # noqa: S105  what a token begins with
 """Before each API token, so that one that leaked is found by a search."""
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)

@@ -25,7 +25,7 @@ from orderstream.board.web import accounts, api, gate, office, work
 from orderstream.board.web.accounts import AccountError
 from orderstream.board.web.language import N_, say
 from orderstream.board.web.live import Live
-from orderstream.board.web.site import COOKIE, HERE, RefusedError, SignedOutError, Site, own, site_of, tongue
+from orderstream.board.web.site import COOKIE, HERE, RefusedError, SignedOutError, Site, site_of, tongue
 from orderstream.errors import NoDatabase
 from orderstream.settings import Settings
 
@@ -35,8 +35,10 @@ KINDS = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain", ".s
 HEADERS = (
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self'; "
-        b"form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        (
+            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; "
+            b"connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        ),
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -57,7 +59,7 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
     live = Live(pool)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watching = asyncio.create_task(live.watch())
         yield
         await live.end()
@@ -90,7 +92,6 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
     app.add_api_route("/static/{name}", _static, include_in_schema=False)
     app.add_api_route("/live", _live, include_in_schema=False)
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
-    app.add_api_route("/api", _api_page, include_in_schema=False)
     app.add_exception_handler(SignedOutError, _signed_out)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(NotAllowedError, _not_allowed)
@@ -157,10 +158,6 @@ def _healthz(request: Request) -> Response:
     with store.answering(), site_of(request).pool.connection() as db:
         db.execute("SELECT 1")
     return Response("ok")
-
-
-def _api_page(request: Request) -> Response:
-    return Response(status_code=307, headers={"location": "/api/openapi.json"})
 
 
 def _asks_for_data(request: Request) -> bool:

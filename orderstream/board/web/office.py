@@ -62,6 +62,19 @@ def audit_page(request: Request, by: str = "", what: str = "", before: int | Non
         return visit.page("audit.html", rows=rows[:PAGE], more=len(rows) > PAGE, by=by, what=what)
 
 
+# -- downstream -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/downstream")
+def downstream(request: Request, page: int = 0) -> Response:
+    """What was released and is stuck behind us, and the days that were reconciled."""
+    with enter(request, "see") as visit:
+        page = max(0, min(page, 1000))
+        rows = queries.standing(visit.db, visit.person.shops, PAGE + 1, page * PAGE)
+        days = queries.reconciled(visit.db, visit.person.shops)
+        return visit.page("downstream.html", rows=rows[:PAGE], more=len(rows) > PAGE, number=page, days=days)
+
+
 # -- deputies -----------------------------------------------------------------------------------------------------------------
 
 

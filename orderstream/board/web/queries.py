@@ -69,3 +69,28 @@ def audited(db: Db, *, by: str, what: str, before: int | None, limit: int) -> li
         " AND (%(by)s = '' OR by = %(by)s) AND (%(what)s = '' OR what = %(what)s) ORDER BY n DESC LIMIT %(limit)s",
         {"by": by, "what": what, "before": before, "limit": limit},
     ).fetchall()
+
+
+def standing(db: Db, may: Sequence[str], limit: int, offset: int) -> list[dict[str, Any]]:
+    """Released orders that wait too long for ERP or warehouse, the longest overdue first."""
+    return db.execute(
+        "SELECT order_id, kind, channel, shop, since, due, body FROM board.waits"
+        " WHERE standing AND (%s OR channel || ':' || shop = ANY(%s)) ORDER BY due, order_id, kind LIMIT %s OFFSET %s",
+        (not may, list(may), limit, offset),
+    ).fetchall()
+
+
+def reconciled(db: Db, may: Sequence[str], days: int = 7) -> list[dict[str, Any]]:
+    """The last days that were reconciled: day, channel, shop, currency, figures, differences."""
+    return db.execute(
+        "SELECT day, channel, shop, currency, made_at, figures, differences FROM board.reconciliations"
+        " WHERE day > (SELECT max(day) FROM board.reconciliations) - %s AND (%s OR channel || ':' || shop = ANY(%s))"
+        " ORDER BY day DESC, channel, shop, currency",
+        (days, not may, list(may)),
+    ).fetchall()
+
+
+def table_is_there(db: Db, name: str) -> bool:
+    """Whether a part of the installation has made its table."""
+    row = db.execute("SELECT to_regclass(%s) IS NOT NULL AS there", (name,)).fetchone()
+    return row is not None and bool(row["there"])

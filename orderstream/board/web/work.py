@@ -21,7 +21,7 @@ from starlette.datastructures import FormData, QueryParams
 from orderstream import money
 from orderstream.board import decide, store
 from orderstream.board.decide import Decided, NotAllowedError, What
-from orderstream.board.store import Order, Row, Wanted
+from orderstream.board.store import Order, Wanted
 from orderstream.board.web import masked, picture, queries
 from orderstream.board.web.language import N_
 from orderstream.board.web.picture import Place
