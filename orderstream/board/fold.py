@@ -133,7 +133,7 @@ def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int
             None,
             {"seq": seq, "verdict": known.verdict, "level": known.level, "rules": fired, "new": [] if first else news},
             f"verdict:{seq}",
-        )  # fmt: skip
+        )
     )
     turn.long = {"signals": signals, **{name: record[name] for name in ("not_available", "rules", "tags", "combinations")}}
     if said is not None and said["outcome"] in DECIDES and ours.get(said["id"], "standing") == "standing":
