@@ -95,6 +95,7 @@ TERMS: dict[str, dict[str, str]] = {
         "fraud": N_("Fraud"),
         "no-stock": N_("Out of stock"),
         "unreachable": N_("Customer cannot be reached"),
+        "deadline": N_("Its time was over"),
         "other": N_("Other (say what in the note)"),
     },
     "method": {
