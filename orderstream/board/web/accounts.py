@@ -342,7 +342,7 @@ def guard(cookie: str) -> str:
 
 
 def _one(db: Db, where: str, values: tuple[Any, ...], how: str) -> Person | None:
-    row = db.execute(f"SELECT {_COLUMNS} FROM {where}", values).fetchone()  # type: ignore[arg-type]  # ours, above
+    row = db.execute(f"SELECT {_COLUMNS} FROM {where}", values).fetchone()
     return None if row is None else _person(row, how)
 
 

@@ -24,7 +24,6 @@ from orderstream.board.store import Pool
 from orderstream.board.web import accounts, api, gate, office, work
 from orderstream.board.web.accounts import AccountError
 from orderstream.board.web.language import N_, say
-from orderstream.board.web.live import Live
 from orderstream.board.web.site import COOKIE, HERE, RefusedError, SignedOutError, Site, site_of, tongue
 from orderstream.errors import NoDatabase
 from orderstream.settings import Settings
@@ -56,7 +55,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 def create_app(settings: Settings, pool: Pool) -> FastAPI:
     """The board's application. The pool stays the caller's, who closes it."""
     site = Site(settings, pool)
-    live = Live(pool)
+    live = site.live
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -76,7 +75,7 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.site, app.state.live = site, live
+    app.state.site = site
     # the state of a sign-in by OIDC, for the ten minutes that it may take
     app.add_middleware(
         SessionMiddleware,
@@ -114,7 +113,7 @@ class _Guarded:
         length = dict(scope["headers"]).get(b"content-length", b"0")
         chunked = any(key == b"transfer-encoding" for key, _ in scope["headers"])
         if chunked or not length.isdigit() or int(length) > MOST_BYTES:
-            await Response("413", 413)(scope, receive, send)  # type: ignore[arg-type]  # starlette's own types of the same
+            await Response("413", 413)(scope, receive, send)
             return
         kept = scope["path"].startswith("/static/")
 
@@ -145,7 +144,7 @@ async def _live(request: Request) -> Response:
         with store.answering(), site.pool.connection() as db:
             return bool(cookie) and accounts.of_session(db, cookie, store.now()) is not None
 
-    live: Live = request.app.state.live
+    live = site_of(request).live
     if not live.away and not await asyncio.to_thread(signed_in):
         return Response(status_code=204)
     return StreamingResponse(

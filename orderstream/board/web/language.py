@@ -59,7 +59,7 @@ def chosen(accepted: str | None, kept: str | None = None) -> Language:
     for wanted in (kept, *((accepted or "").split(","))):
         base = (wanted or "").strip()[:2].lower()
         if base in LANGUAGES:
-            return base  # type: ignore[return-value]  # one of them
+            return base
     return "zh"
 
 

@@ -6,8 +6,6 @@ was not done is said, order by order, with what to do next; what was done can be
 
 from __future__ import annotations
 
-import threading
-import time
 import uuid
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -15,7 +13,7 @@ from typing import Annotated, Any, cast, get_args
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import FormData, QueryParams
 
 from orderstream import money
@@ -34,7 +32,6 @@ WHATS: tuple[What, ...] = get_args(What)
 MISSING = N_("There is nothing at this address. It may have been merged or was mistyped.")
 UNCLEAR = N_("The request was not understood. Please go back and try again.")
 HOUR = 3_600_000
-FACETS_SECONDS = 2.0
 
 NOT_ALLOWED: dict[str, str] = {
     "role": N_("Your role does not allow this. Ask an administrator if it should."),
@@ -90,13 +87,25 @@ def wall(request: Request) -> Response:
         query = request.query_params
         page = max(0, int(query["page"]) if query.get("page", "").isdigit() and len(query["page"]) < 5 else 0)
         asks = wanted(query, visit.person.shops, visit.site.settings.currency)
-        found = store.waiting(visit.db, asks, visit.now, PAGE, page * PAGE)
-        values = {"wall": found, "asks": asks, "page": page, "size": PAGE, "link": _link(request), "keys": queries.keys(visit.db, found.cards)}
+        kept = (visit.language, visit.person.shops, str(sorted(query.multi_items())))
         if request.headers.get("hx-request"):
-            return visit.page("cards.html", **values)
-        return visit.page(
-            "wall.html", facets=_facets(visit), undo=queries.undoable(visit.db, visit.person.login, visit.now), **values
-        )
+            number = visit.site.live.number
+            return HTMLResponse(visit.site.cards.get(kept, number, lambda: visit.text("cards.html", **_cards(visit, asks, page))))
+        undo = queries.undoable(visit.db, visit.person.login, visit.now)
+        return visit.page("wall.html", facets=_facets(visit), undo=undo, **_cards(visit, asks, page))
+
+
+def _cards(visit: Visit, asks: Wanted, page: int) -> dict[str, Any]:
+    """Nothing here may be of this reader alone: what is made of it others read too."""
+    found = store.waiting(visit.db, asks, visit.now, PAGE, page * PAGE)
+    return {
+        "wall": found,
+        "asks": asks,
+        "page": page,
+        "size": PAGE,
+        "link": _link(visit.request),
+        "keys": queries.keys(visit.db, found.cards),
+    }
 
 
 def _link(request: Request) -> Callable[..., str]:
@@ -106,18 +115,10 @@ def _link(request: Request) -> Callable[..., str]:
     return link
 
 
-_facets_lock = threading.Lock()
-
-
 def _facets(visit: Visit) -> store.Facets:
-    """Counted anew every two seconds at most: they say how much there is, not what."""
-    kept: dict[tuple[str, ...], tuple[float, store.Facets]] = visit.site.__dict__.setdefault("facets", {})
+    """Counted again when something changed: they say how much there is, not what."""
     may = visit.person.shops
-    with _facets_lock:
-        found = kept.get(may)
-        if found is None or time.monotonic() - found[0] > FACETS_SECONDS:
-            found = kept[may] = (time.monotonic(), store.facets(visit.db, visit.now, may))
-    return found[1]
+    return visit.site.facets.get(may, visit.site.live.number, lambda: store.facets(visit.db, visit.now, may))
 
 
 @router.get("/states/{state}")
@@ -148,7 +149,7 @@ def case(request: Request, case_id: str) -> Response:
             return see_other(f"/orders/{_path(orders[0].order_id)}")
         if found.card.case_id != case_id:
             return see_other(f"/cases/{_path(found.card.case_id)}")
-        values = {
+        values: dict[str, Any] = {
             "case": found,
             "orders": orders,
             "waiting": [row for row in orders if row.state == "waiting"],
@@ -344,7 +345,7 @@ def approvals(request: Request) -> Response:
     with enter(request, "see") as visit:
         asked = store.asked(visit.db, visit.person.shops)
         approves = visit.person.may("approve") or "approver" in decide.lent(visit.db, visit.person.login, visit.now)
-        values = {
+        values: dict[str, Any] = {
             "approves": approves,
             "asked": asked,
             "mine": {one.decision.id for one in asked if one.decision.by == visit.person.login},

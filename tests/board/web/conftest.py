@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from orderstream.board import store
 from orderstream.board.store import Db
@@ -88,6 +88,7 @@ def board(database: str) -> Iterator[Board]:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium."""
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield browser
@@ -103,7 +104,11 @@ def browse(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
     def window(board: Board, cookie: str | None = None, size: str = "desk", **more: Any) -> BrowserContext:
         width, height = SIZES[size]
         context = chromium.new_context(
-            viewport={"width": width, "height": height}, has_touch=size == "phone", is_mobile=size == "phone", locale="zh-CN", **more
+            viewport={"width": width, "height": height},
+            has_touch=size == "phone",
+            is_mobile=size == "phone",
+            locale="zh-CN",
+            **more,
         )
         if cookie is not None:
             context.add_cookies([{"name": COOKIE, "value": cookie, "url": board.url}])

@@ -84,7 +84,9 @@ class Provider:
         }.get(self.wrong or "", {})
         key = self._other if self.wrong == "signature" else self._key
         token = jwt.encode({"alg": "RS256", "kid": "k1"}, claims, key)
-        return JSONResponse({"access_token": secrets.token_urlsafe(), "token_type": "Bearer", "expires_in": 300, "id_token": token})
+        return JSONResponse(
+            {"access_token": secrets.token_urlsafe(), "token_type": "Bearer", "expires_in": 300, "id_token": token}
+        )
 
     async def _jwks(self) -> dict[str, Any]:
         return {"keys": [self._key.as_dict(private=False)]}

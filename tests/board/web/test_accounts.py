@@ -180,7 +180,12 @@ def test_a_shop_s_people_see_that_shop_alone(board: Board):
 def test_who_may_decide_what(board: Board):
     """A desk releases nothing, an analyst decides nothing."""
     board.feed.waiting("A1")
-    for role, decision, status in (("desk", "release", 403), ("analyst", "release", 403), ("reviewer", "cancel", 403), ("desk", "confirm", 303)):
+    for role, decision, status in (
+        ("desk", "release", 403),
+        ("analyst", "release", 403),
+        ("reviewer", "cancel", 403),
+        ("desk", "confirm", 303),
+    ):
         client = board.client(board.person(f"{role}-{decision}", role))
         fields = {f"reason-{decision}": "duplicate" if decision in {"confirm", "cancel"} else "checked"}
         answer = board.post(client, "/decide", orders="api:main:A1|1", decision=decision, **fields)

@@ -25,9 +25,7 @@ def issuer() -> Iterator[Provider]:
 def linked(database: str, issuer: Provider) -> Iterator[tuple[Board, Provider]]:
     """A board that knows the provider."""
     issuer.wrong, issuer.claims = None, {"sub": "u-1", "email": "Boss@example.com", "email_verified": True}
-    settings = Settings.load(
-        database=database, key=KEY, oidc_issuer=issuer.url, oidc_client_id=CLIENT, oidc_client_secret=SECRET
-    )
+    settings = Settings.load(database=database, key=KEY, oidc_issuer=issuer.url, oidc_client_id=CLIENT, oidc_client_secret=SECRET)
     with running(settings) as (url, app), store.connect(database) as db:
         yield Board(url, db, app), issuer
 

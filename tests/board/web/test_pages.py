@@ -11,7 +11,15 @@ from orderstream.board.web.site import COOKIE
 from tests.board.core.records import T, outcome, signal, verdict
 from tests.board.web.conftest import Board
 
-SHIP = {"name": "赵桂英", "phone": "13910000124", "province": "山东省", "city": "青岛市", "detail": "和平街124号", "lat": 36.09, "lon": 120.39}
+SHIP = {
+    "name": "赵桂英",
+    "phone": "13910000124",
+    "province": "山东省",
+    "city": "青岛市",
+    "detail": "和平街124号",
+    "lat": 36.09,
+    "lon": 120.39,
+}
 BUYER = {"id": "u-000124", "ip": "101.162.164.162", "phone": "13910000124"}
 
 
@@ -19,7 +27,9 @@ def test_the_wall_is_sorted_filtered_and_searched(board: Board):
     """By urgency first; each filter and the search keep what they say; one that cannot be read asks for nothing."""
     board.feed.waiting("A1", signal("duplicate-order"), total=10_000, ship_by=T + 9_000_000)
     board.feed.waiting("B2", signal("platform-hold"), total=90_000, ship_by=T + 1_000_000)
-    board.feed.waiting("C3", signal("unknown-article"), total=50_000, lines=[{"id": "1", "code": "tb-777", "quantity": 1, "price": 50_000}])
+    board.feed.waiting(
+        "C3", signal("unknown-article"), total=50_000, lines=[{"id": "1", "code": "tb-777", "quantity": 1, "price": 50_000}]
+    )
     client = board.client(board.person("a", "supervisor"))
 
     def cards(**query: str) -> list[str]:
@@ -52,7 +62,14 @@ def test_an_order_s_page_tells_what_each_rule_saw(board: Board):
     )  # fmt: skip
     client = board.client(board.person("a", "reviewer"))
     page = client.get("/orders/api:main:A1").text
-    for wanted in ("疑似重复下单", "同一用户、同一设备或同一人 5 分钟内下了 2 单相同商品", 'href="/orders/api:main:A0"', "无法判断", "既不算通过", "svg class=\"map\""):
+    for wanted in (
+        "疑似重复下单",
+        "同一用户、同一设备或同一人 5 分钟内下了 2 单相同商品",
+        'href="/orders/api:main:A0"',
+        "无法判断",
+        "既不算通过",
+        'svg class="map"',
+    ):
         assert wanted in page, wanted
     english = board.client(board.person("b", "reviewer", language="en")).get("/orders/api:main:A1").text
     assert "could not judge" in english
@@ -67,7 +84,11 @@ def test_personal_data_is_masked_and_looking_is_written_down(board: Board):
     board.feed.waiting("A1", buyer=BUYER, ship_to=SHIP, remark="打 13910000124")
     client = board.client(board.person("a", "desk"))
     personal = ("赵桂英", "13910000124", "124号", "101.162.164.162", "u-000124")
-    for path in ("/", "/orders/api:main:A1", "/cases/" + board.db.execute("SELECT case_id FROM board.cases").fetchone()["case_id"]):
+    for path in (
+        "/",
+        "/orders/api:main:A1",
+        "/cases/" + board.db.execute("SELECT case_id FROM board.cases").fetchone()["case_id"],
+    ):
         text = client.get(path, follow_redirects=True).text
         assert [mark for mark in personal if mark in text] == [], path
     assert "139****0124" in client.get("/orders/api:main:A1").text
@@ -82,7 +103,9 @@ def test_personal_data_is_masked_and_looking_is_written_down(board: Board):
     analyst = board.client(board.person("b", "analyst"))
     assert board.post(analyst, "/unmask", order_id="api:main:A1").status_code == 403
     assert "139****" not in analyst.get("/orders/api:main:A1").text
-    audited = str(board.db.execute("SELECT * FROM board.audit").fetchall()) + str(board.db.execute("SELECT * FROM board.events").fetchall())
+    audited = str(board.db.execute("SELECT * FROM board.audit").fetchall()) + str(
+        board.db.execute("SELECT * FROM board.events").fetchall()
+    )
     assert [mark for mark in personal if mark in audited] == []
 
 
@@ -133,8 +156,15 @@ def test_whoever_is_second_or_has_not_seen_the_newest_is_told(board: Board):
 def test_frozen_is_released_by_another(board: Board):
     """Who asks cannot approve; an approver can; then it is on its way."""
     board.feed.waiting("F1", signal("platform-hold"))
-    asker, boss = (board.client(board.person(login, *roles)) for login, roles in (("asks", ("approver",)), ("boss", ("approver",))))
-    assert board.post(asker, "/decide", orders="api:main:F1|1", decision="release", **{"reason-release": "known-customer"}).status_code == 303
+    asker, boss = (
+        board.client(board.person(login, *roles)) for login, roles in (("asks", ("approver",)), ("boss", ("approver",)))
+    )
+    assert (
+        board.post(
+            asker, "/decide", orders="api:main:F1|1", decision="release", **{"reason-release": "known-customer"}
+        ).status_code
+        == 303
+    )
     number = re.search(r'id="asked-([0-9a-f-]+)"', boss.get("/approvals").text)
     assert number is not None
     assert "须由另一位审批人同意" in asker.get("/approvals").text
