@@ -110,7 +110,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     sharing: Literal["sku"] | None = None
     members: str | None = None
     profile: str | None = None
-    needs: tuple[Literal["stock", "rate"], ...] = ()
+    needs: tuple[Literal["stock", "rate", "history"], ...] = ()
     confidence: Confidence = "likely"
     """How sure a key must be at least for the rule to count what meets there; `identity` says how sure each is."""
     tag_only: bool = False
