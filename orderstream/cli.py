@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from orderstream.downstream.cli import app as downstream_app
 from orderstream.errors import BUG, CODES, INTERRUPTED, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ app.add_typer(rejected_app, name="rejected")
 app.add_typer(outcomes_app, name="outcomes")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(intake_app, name="intake")
+app.add_typer(downstream_app, name="downstream")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
 Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]

@@ -175,7 +175,7 @@ class Judges:
 
 
 class Pack:
-    """A compiled pack. version: `<name>@<hash of the content>`; lateness, horizon, clock_ahead, merge_within: ms."""
+    """A compiled pack. version: `<name>@<hash of the content>`; lateness, horizon, clock_ahead, merge_within: ms; limits: of what comes after."""
 
     def __init__(self, policy: Policy, rules: Mapping[str, Rule]) -> None:
         self.policy = policy
@@ -187,6 +187,7 @@ class Pack:
             self.horizon = duration(policy.horizon)
             self.clock_ahead = duration(policy.clock_ahead)
             self.merge_within = duration(policy.merge_within)
+            self.limits = policy.downstream.limits()
             self.active_from = -1 if policy.active_from is None else times.parse(policy.active_from)
         except ValueError as error:
             raise PackError(f"policy.yaml: {error}") from error
