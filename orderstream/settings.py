@@ -133,6 +133,22 @@ class Settings(BaseSettings):
     database: SecretStr | None = Field(
         None, description=_meaning("PostgreSQL 地址（示例 ERP）", "PostgreSQL's URL (the example ERP)")
     )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#]+/?$",
+        description=_meaning("浏览器访问看板的地址，反向代理之后必设", "where browsers find the board; needed behind a proxy"),
+    )
+    oidc_issuer: str | None = Field(
+        None, pattern=r"^https?://", description=_meaning("公司统一登录（OIDC）的 issuer", "issuer of the company's sign-in (OIDC)")
+    )
+    oidc_client_id: str | None = Field(None, description=_meaning("在其处登记的客户端", "our client id there"))
+    oidc_client_secret: SecretStr | None = Field(None, description=_meaning("其密钥", "its secret"))
+    oidc_trust_username: bool = Field(
+        False,
+        description=_meaning(
+            "没有已验证邮箱时，以 preferred_username 认人", "know people by preferred_username where no e-mail is verified"
+        ),
+    )
     downstream_host: str = Field("127.0.0.1", description=_meaning("仓库核对包裹的监听地址", "address that answers /check"))
     downstream_port: int = Field(
         8082, ge=0, le=65535, description=_meaning("其端口，0 为任选", "port that answers /check; 0: a free one")
@@ -168,6 +184,7 @@ class Settings(BaseSettings):
     @field_validator(
         "brokers", "kafka_ca", "kafka_cert", "kafka_cert_key", "kafka_user", "kafka_password", "kafka_password_file",
         "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database", "delivery_url", "actions_file",
+        "public_url", "oidc_issuer", "oidc_client_id", "oidc_client_secret",
         mode="before",
     )  # fmt: skip
     @classmethod

@@ -38,7 +38,8 @@
   const tick = () => {
     for (const one of document.querySelectorAll("[data-until]")) {
       const left = Number(one.dataset.until) - Date.now();
-      one.textContent = left < 0 ? `${words.over} ${span(left)}` : span(left);
+      const within = one.dataset.bare === undefined ? `${words.within} ` : "";
+      one.textContent = left < 0 ? `${words.over} ${span(left)}` : within + span(left);
       one.classList.toggle("late", left < 3600000);
     }
     for (const one of document.querySelectorAll("[data-since]")) one.textContent = span(Date.now() - Number(one.dataset.since));
@@ -52,6 +53,9 @@
   setInterval(tick, 1000);
   document.addEventListener("htmx:afterSettle", tick);
   tick();
+
+  // a desk has room for the filters; a phone opens them
+  if (matchMedia("(min-width: 60rem)").matches) for (const one of document.querySelectorAll("details[data-wide]")) one.open = true;
 
   // a case: all of its orders, or single ones out
   document.addEventListener("change", (event) => {
