@@ -24,6 +24,10 @@ PAGE_BYTES = 32_000
 
 BUCKET = 8
 """Keys of an index that are looked through to find one."""
+RECENT = 16_384
+"""Keys of the latest pages that are in a table of their own: an index is not made for each."""
+MERGED = 4
+"""Two indices of which the older is not so many times the newer become one."""
 
 
 class Page(msgspec.Struct, array_like=True, gc=False):
@@ -130,55 +134,49 @@ class _Laid:
     def whole(self) -> bool:
         return self.left == len(self.there)
 
-    def has(self, slot: int) -> bool:
-        return bool(self.left and self.there[slot])
-
     def key(self, slot: int) -> bytes:
         return self.page.keys[_between(self.page.key_ends, slot)]
-
-    def drop(self, slot: int) -> None:
-        self.there[slot] = 0
-        self.left -= 1
-        if not self.left:
-            self.page = _EMPTY
-            self.there = bytearray()
-
-
-_EMPTY = Page(0, 0, b"", b"", b"", b"")
 
 
 class _Index:
     """Where the keys of some pages are: their checksums in order, in buckets of a few."""
 
-    def __init__(self, numbers: range, laid: list[_Laid]) -> None:
-        self.numbers = numbers
-        """Of the pages, as they were laid."""
-        sums = np.concatenate([np.frombuffer(laid[n].page.sums, "<u4") for n in numbers]) if numbers else np.empty(0, "<u4")
-        places = np.concatenate([(n << 32) + np.arange(len(laid[n].page.sums) // 4, dtype=np.uint64) for n in numbers])
+    def __init__(self, laid: dict[int, _Laid]) -> None:
+        self.numbers = tuple(laid)
+        """Of the pages."""
+        parts = [np.frombuffer(one.page.sums, "<u4") for one in laid.values()]
+        sums = np.concatenate(parts) if parts else np.empty(0, "<u4")
+        numbers = np.repeat(np.fromiter(laid, np.uint64, len(laid)), [len(part) for part in parts])
+        slots = np.concatenate([np.arange(len(part), dtype=np.uint64) for part in parts]) if parts else np.empty(0, np.uint64)
+        there = np.concatenate([np.frombuffer(one.there, np.uint8) for one in laid.values()]) if parts else np.empty(0, np.uint8)
+        kept = np.flatnonzero(there)
+        sums, places = sums[kept], ((numbers << np.uint64(32)) + slots)[kept]
         order = np.argsort(sums, kind="stable")
         sums = sums[order]
         bits = max(0, (len(sums) // BUCKET).bit_length() - 1)
         self._shift = 32 - bits
-        edges = np.searchsorted(sums, np.arange(1 << bits, dtype=np.uint64) << self._shift)
-        self._edges = array("I", [*edges.tolist(), len(sums)])
+        edges = np.searchsorted(sums, np.arange(1 << bits, dtype=np.uint64) << np.uint64(self._shift))
+        self._edges = array("I", [*(4 * edges).tolist(), 4 * len(sums)])
         self._sums = sums.tobytes()
-        self._places = array("Q", places[order].astype(np.uint64).tobytes())
+        self._places = array("Q", places[order].tobytes())
         self.size = len(sums)
 
-    def places(self, checksum: int) -> Iterator[Place]:
-        """Of what may be the key of this checksum."""
+    def find(self, checksum: int) -> list[Place]:
+        """The places of what may be the key of this checksum, those laid last at the end."""
         bucket = checksum >> self._shift
-        start, end = self._edges[bucket] * 4, self._edges[bucket + 1] * 4
+        end = self._edges[bucket + 1]
         needle = checksum.to_bytes(4, "little")
-        at = self._sums.find(needle, start, end)
+        at = self._sums.find(needle, self._edges[bucket], end)
+        if at < 0:
+            return _NOWHERE
+        found = []
         while at >= 0:
-            if at & 3:
-                at += 4 - (at & 3)  # it lies across two others
-            else:
+            if not at & 3:
                 place = self._places[at >> 2]
-                yield place >> 32, place & 0xFFFFFFFF
-                at += 4
-            at = self._sums.find(needle, at, end)
+                found.append((place >> 32, place & 0xFFFFFFFF))
+            # the next one begins at a multiple of 4: in between it would lie across two others
+            at = self._sums.find(needle, (at | 3) + 1, end)
+        return found
 
     def twice(self) -> list[int]:
         """The checksums that are here more than once."""
@@ -190,14 +188,26 @@ class _Index:
         return list(np.intersect1d(np.frombuffer(self._sums, "<u4"), np.frombuffer(other._sums, "<u4")).tolist())
 
 
+_NOWHERE: list[Place] = []
+"""Never changed."""
+
+
 class Pages:
     """The pages of one shelf. outweighed: told of each value that a later page has too."""
 
     def __init__(self, outweighed: Callable[[bytes], None]) -> None:
         self._outweighed = outweighed
-        self._laid: list[_Laid] = []
+        self._laid: dict[int, _Laid] = {}
+        """By number, as they were laid; without those of which nothing is left."""
+        self._count = 0
+        """How many have ever been laid."""
         self._indices: list[_Index] = []
-        """Of the pages up to some number, the larger ones first; the others are not yet indexed."""
+        """Of the pages up to some number, the larger ones first."""
+        self._recent: dict[int, list[Place]] = {}
+        """The checksums of the few pages laid since."""
+        self._recent_numbers: list[int] = []
+        self._waiting: list[int] = []
+        """The pages that are in neither yet."""
         self._read: tuple[int, Values] | None = None
         """The page that was asked for last, by its number: its neighbours' turn comes with it."""
         self._unopened: list[tuple[int, int]] = []
@@ -208,27 +218,38 @@ class Pages:
 
     def __iter__(self) -> Iterator[str]:
         self._keep_index()
-        for number in range(len(self._laid)):
+        for number in tuple(self._laid):
             yield from (key for key, _, _ in self._items(number))
 
-    def lay(self, laid: Page) -> int:
+    def lay(self, page: Page) -> int:
         """Takes a page in, unread; its number."""
-        heappush(self._unopened, (laid.first, len(self._laid)))
-        self._laid.append(_Laid(laid))
-        return len(self._laid) - 1
+        number = self._count
+        self._count += 1
+        heappush(self._unopened, (page.first, number))
+        self._laid[number] = _Laid(page)
+        self._waiting.append(number)
+        return number
 
     def find(self, key: str) -> Place | None:
         """Where a key's value is; None where it is in no page."""
         if not self._laid:
             return None
-        self._keep_index()
+        if self._waiting:
+            self._keep_index()
         name = key.encode()
         checksum = crc32(name)
+        place = self._named(self._recent.get(checksum, _NOWHERE), name)
         for index in reversed(self._indices):
-            for number, slot in index.places(checksum):
-                laid = self._laid[number]
-                if laid.has(slot) and laid.key(slot) == name:
-                    return number, slot
+            if place is not None:
+                break
+            place = self._named(index.find(checksum), name)
+        return place
+
+    def _named(self, places: list[Place], name: bytes) -> Place | None:
+        for place in reversed(places):
+            laid = self._laid.get(place[0])
+            if laid is not None and laid.there[place[1]] and laid.key(place[1]) == name:
+                return place
         return None
 
     def look(self, place: Place) -> bytes:
@@ -252,22 +273,27 @@ class Pages:
 
     def drop(self, place: Place) -> None:
         """The value at this place is here no longer."""
-        self._laid[place[0]].drop(place[1])
+        laid = self._laid[place[0]]
+        laid.there[place[1]] = 0
+        laid.left -= 1
+        if not laid.left:
+            del self._laid[place[0]]
 
     def due(self, minute: int) -> Iterator[tuple[int, str]]:
         """Minute and key of every value in the pages of which something is due by then. Each is told once."""
         while self._unopened and self._unopened[0][0] <= minute:
             _, number = heappop(self._unopened)
-            self._laid[number].opened = True
-            for key, at, _ in self._items(number):
-                yield at, key
+            if number in self._laid:
+                self._laid[number].opened = True
+                for key, at, _ in self._items(number):
+                    yield at, key
 
     def unopened(self, weigh: Callable[[bytes], int]) -> Iterator[Page]:
         """The pages of which nothing is due, as they were laid, without the values that are no longer there."""
         self._keep_index()
-        for number in range(len(self._laid)):
-            laid = self._laid[number]
-            if laid.left and not laid.opened:
+        for number in tuple(self._laid):
+            laid = self._laid.get(number)
+            if laid is not None and not laid.opened:
                 yield laid.page if laid.whole else page(self._items(number), weigh)
 
     def _values(self, number: int) -> Values:
@@ -277,37 +303,54 @@ class Pages:
 
     def _items(self, number: int) -> Iterator[Item]:
         laid = self._laid[number]
-        if not laid.left:
-            return
         values = self._values(number)
-        for slot in range(len(laid.there)):
-            if laid.has(slot):
+        for slot, there in enumerate(laid.there):
+            if there:
                 yield laid.key(slot).decode(), _number(values.minutes, 4 * slot)[0], values.values[_between(values.ends, slot)]
 
     def _keep_index(self) -> None:
-        """Indexes what has been laid since. Indices of like size are made one, so that there are few, and each is made seldom."""
-        indexed = self._indices[-1].numbers.stop if self._indices else 0
-        if indexed == len(self._laid):
-            return
-        new = _Index(range(indexed, len(self._laid)), self._laid)
-        again = set(new.twice())
-        for old in self._indices:
-            again.update(old.also_in(new))
-        self._indices.append(new)
+        """Makes known what has been laid since: few pages one by one, many in an index.
+
+        Indices of like size are made one, so that there are few of them, and each is made seldom.
+        """
+        waiting, self._waiting = [number for number in self._waiting if number in self._laid], []
+        again: list[int] = []
+        few = sum(len(self._laid[number].there) for number in waiting) + len(self._recent) <= RECENT
+        for number in waiting if few else ():
+            for slot, checksum in enumerate(np.frombuffer(self._laid[number].page.sums, "<u4").tolist()):
+                known = self._recent.setdefault(checksum, [])
+                known.append((number, slot))
+                if len(known) > 1 or any(index.find(checksum) for index in self._indices):
+                    again.append(checksum)
+        self._recent_numbers += waiting
+        if not few:
+            new = _Index(self._those(self._recent_numbers))
+            self._recent, self._recent_numbers = {}, []
+            again = new.twice()
+            for old in self._indices:
+                again += old.also_in(new)
+            self._indices.append(new)
         for checksum in again:
             self._outweigh(checksum)
-        while len(self._indices) > 1 and self._indices[-2].size < 2 * self._indices[-1].size:
+        while len(self._indices) > 1 and self._indices[-2].size < MERGED * self._indices[-1].size:
             last, before = self._indices.pop(), self._indices.pop()
-            self._indices.append(_Index(range(before.numbers.start, last.numbers.stop), self._laid))
+            self._indices.append(_Index(self._those((*before.numbers, *last.numbers))))
+
+    def _those(self, numbers: Iterable[int]) -> dict[int, _Laid]:
+        return {number: self._laid[number] for number in numbers if number in self._laid}
 
     def _outweigh(self, checksum: int) -> None:
         """Of the values of one key, only the one laid last stays."""
-        places = [place for index in self._indices for place in index.places(checksum) if self._laid[place[0]].has(place[1])]
+        places = [*self._recent.get(checksum, ())]
+        for index in self._indices:
+            places += index.find(checksum)
         kept: set[bytes] = set()
         for number, slot in sorted(places, reverse=True):
-            laid = self._laid[number]
+            laid = self._laid.get(number)
+            if laid is None or not laid.there[slot]:
+                continue
             key = laid.key(slot)
             if key in kept:
                 self._outweighed(self.look((number, slot)))
-                laid.drop(slot)
+                self.drop((number, slot))
             kept.add(key)

@@ -42,6 +42,7 @@ def _many_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     # checksums that a third of the keys share, and that are found across two others; pages of a few values
     monkeypatch.setattr(pages, "crc32", lambda key: 1 << (8 + 8 * (crc32(key) % 3)))
     monkeypatch.setattr(pages, "PAGE_BYTES", 6)
+    monkeypatch.setattr(pages, "RECENT", 3)
 
 
 class Kept(RuleBasedStateMachine):
