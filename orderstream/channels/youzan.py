@@ -433,6 +433,7 @@ def _order(raw: Raw, number: str, msg: Mapping[str, Any], version: int) -> Order
         buyer=_buyer(part(full.get("buyer_info"))),
         payment=Payment(method=_method(info)),
         ship_to=_address(address, fetched=fetched, tags=tags),
+        keys=_keys(part(full.get("buyer_info")), address, fetched=fetched),
         customs=_customs(lines, parts(given)),
         presale=_presale(info, money, parts(given)),
         remark=_remark(part(full.get("remark_info")), parts(given)),
@@ -517,6 +518,14 @@ def _plain(value: Any) -> str | None:
     """A text that says something and is no ciphertext."""
     found = said(value)
     return None if found is None or _CIPHER.fullmatch(found) else found
+
+
+def _keys(buyer: Mapping[str, Any], address: Mapping[str, Any], *, fetched: bool) -> dict[str, str]:
+    """What is ciphertext: one value is one ciphertext in a shop, as far as anybody has seen. Of what is fetched the address is the shop's."""
+    named = {"buyer_phone": buyer.get("buyer_phone"), "receiver_tel": address.get("receiver_tel")}
+    if not fetched:
+        named["delivery_address"] = address.get("delivery_address")
+    return {name: found for name, value in named.items() if (found := said(value)) is not None and _CIPHER.fullmatch(found)}
 
 
 def _buyer(given: Mapping[str, Any]) -> Buyer:
