@@ -20,7 +20,7 @@ from orderstream.channels import registry
 from orderstream.errors import BadPack
 from orderstream.kafka import Outgoing
 from orderstream.normalise import Rejection
-from orderstream.orders import About, Parsed, Raw, Rejected, Skip
+from orderstream.orders import About, Order, Parsed, Raw, Rejected, Skip
 from orderstream.rules.book import NoPackError
 from orderstream.settings import Settings
 
