@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orderstream.channels import Proved, Push, Refused, Reply, reading
-from orderstream.channels.reading import MAX_LINES, MAX_REVISION, Fault, absent, part, parts, said
+from orderstream.channels.reading import MAX_LINES, MAX_REVISION, Fault, part, parts, said, unsaid
 from orderstream.orders import Address, Buyer, Discount, Line, Order, Parsed, Payment, Raw, Refund, Replaced, Skip, Status
 from orderstream.times import SECOND
 
@@ -37,7 +37,7 @@ MAX_COUPONS = 5_000
 
 _CIPHER = re.compile(r"[A-Za-z0-9+/_=-]{24,}")
 """What stands where a name should and is none: base64 of an encrypted one."""
-_NEVER: tuple[Any, ...] = ([], {}, "0001-01-01 00:00:00", "1970-01-01 00:00:00")
+_NEVER: tuple[Any, ...] = ("0001-01-01 00:00:00", "1970-01-01 00:00:00")
 STATUS: dict[str, Status] = {
     "NOT_PAY": "created",
     "WAIT_SELLER_STOCK_OUT": "paid",
@@ -130,7 +130,7 @@ def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
     """The order or refund in a row of the database, in an answer about one order, or alone. read: for JSON in texts."""
     if isinstance(value, dict) and isinstance(value.get("responseJson"), str):
         inner = read(value["responseJson"].encode("utf-8", "surrogatepass"))
-        version = {} if absent(value.get("dataVersion")) else {"dataVersion": value["dataVersion"]}
+        version = {} if unsaid(value.get("dataVersion")) else {"dataVersion": value["dataVersion"]}
         value = {**version, **inner} if isinstance(inner, dict) else inner
     for wrapper in ("jingdong_pop_order_get_responce", "orderDetailInfo", "orderInfo"):
         if isinstance(value, dict) and isinstance(value.get(wrapper), dict):
@@ -145,7 +145,7 @@ def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
 
 def _time(value: Any, field: str) -> int | None:
     """ms UTC; None for no time, also in the years that stand for it."""
-    return None if absent(value) or value in _NEVER else reading.beijing(value, field)
+    return None if unsaid(value) or value in _NEVER else reading.beijing(value, field)
 
 
 def _yuan(value: Any, field: str) -> int:
@@ -155,7 +155,7 @@ def _yuan(value: Any, field: str) -> int:
 def _about_amount(value: Any) -> int | None:
     """Fen of an amount that is only compared; None where it is none."""
     try:
-        return None if absent(value) else _yuan(value, "")
+        return None if unsaid(value) else _yuan(value, "")
     except Fault:
         return None
 
@@ -179,7 +179,7 @@ def _inner(value: Any) -> dict[str, Any]:
 def _flat(given: Any) -> list[dict[str, Any]]:
     """A list of objects that only help, also of lists of them."""
     listed = given if isinstance(given, list) else [given]
-    return parts([two for one in listed for two in (one if isinstance(one, list) else [one])])
+    return [found for found in parts([two for one in listed for two in (one if isinstance(one, list) else [one])]) if found]
 
 
 # -- the order -------------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def _version(row: Mapping[str, Any], status: Status) -> tuple[int | None, int | 
     """
     modified, given = _time(row.get("modified"), "modified"), row.get("dataVersion")
     updated = None if modified is None else reading.as_of(modified, status)
-    if absent(given):
+    if unsaid(given):
         return None, updated
     version = reading.whole(given)
     if version is None or version > MAX_REVISION:
@@ -254,7 +254,7 @@ def _started(row: Mapping[str, Any]) -> int:
 
 def _total(row: Mapping[str, Any]) -> int:
     for name in ("orderPayment", "shouldPay"):
-        if not absent(row.get(name)):
+        if not unsaid(row.get(name)):
             return _yuan(row[name], name)
     return _yuan(row.get("orderSellerPrice"), "orderPayment") + (_about_amount(row.get("freightPrice")) or 0)
 
@@ -362,7 +362,7 @@ def _code(one: Mapping[str, Any]) -> str | None:
 
 def _off(row: Mapping[str, Any], coupons: list[dict[str, Any]], skus: list[str | None], listed: list[int]) -> list[int] | None:
     """Fen off each line, in all `sellerDiscount`; None where that is not told."""
-    if absent(row.get("sellerDiscount")):
+    if unsaid(row.get("sellerDiscount")):
         return None
     whole = _yuan(row["sellerDiscount"], "sellerDiscount")
     own = [0] * len(listed)
@@ -405,7 +405,7 @@ def _discounts(row: Mapping[str, Any], coupons: list[dict[str, Any]]) -> tuple[D
     found = []
     for at, one in enumerate(coupons):
         given = one.get("couponPrice")
-        amount = 0 if absent(given) else _yuan(given, f"couponDetailList[{at}].couponPrice")
+        amount = 0 if unsaid(given) else _yuan(given, f"couponDetailList[{at}].couponPrice")
         if amount:
             found.append(Discount(_kind(said(one.get("couponType")) or ""), amount))
     seller = _about_amount(row.get("sellerDiscount"))

@@ -40,7 +40,7 @@ import msgspec
 
 from orderstream import times
 from orderstream.channels import Proved, Push, Refused, Reply, reading
-from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, absent, part, parts, whole
+from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, part, parts, said, unsaid, whole
 from orderstream.orders import (
     WITHDRAWN,
     Address,
@@ -213,11 +213,6 @@ def changed(number: str, at_ms: int) -> bytes:
     return msgspec.json.encode({"type": ORDER_TYPE, "id": number, "version": at_ms // 1000, "msg": msg})
 
 
-def said(*values: Any) -> str | None:
-    """The first of these that says something; the text "null" says nothing here."""
-    return reading.said(*(None if value == "null" else value for value in values))
-
-
 # -- proof ---------------------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +344,7 @@ def _about_yuan(value: Any) -> int | None:
     text = said(value) if isinstance(value, str) else value
     lowered = isinstance(text, str) and text.startswith("-")
     try:
-        found = None if absent(text) else _yuan(text.removeprefix("-") if isinstance(text, str) else text, "")
+        found = None if unsaid(text) else _yuan(text.removeprefix("-") if isinstance(text, str) else text, "")
     except Fault:
         return None
     return -found if lowered and found is not None else found
