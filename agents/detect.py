@@ -14,11 +14,11 @@ from orderstream.detect import Detector
 from orderstream.engine import Effects, Record, Send, partition_for
 from orderstream.facts import Answers, Mail
 from orderstream.metrics import Metrics
-from orderstream.shelf import Block
+from orderstream.pages import Page
 from orderstream.windows import Packs
 
 _logged = msgspec.msgpack.Decoder(list[tuple[int, bytes]])
-_laid = msgspec.msgpack.Decoder(tuple[int, list[str], Block])
+_laid = msgspec.msgpack.Decoder(tuple[int, list[str], Page])
 
 
 class DetectState:
@@ -54,8 +54,8 @@ class DetectState:
 
     def restore(self, blob: bytes) -> None:
         if blob.startswith(wire.LAID):
-            position, packs, block = _laid.decode(memoryview(blob)[len(wire.LAID) :])
-            self._detector.lay(block, packs, position)
+            position, packs, page = _laid.decode(memoryview(blob)[len(wire.LAID) :])
+            self._detector.lay(page, packs, position)
             return
         for position, batch in _logged.decode(blob):
             self._detector.restore(wire.decode_sealed(batch), position)
@@ -63,7 +63,7 @@ class DetectState:
     def dump(self) -> Iterator[bytes]:
         detector = self._detector
         for piece in detector.dump():
-            if isinstance(piece, Block):
+            if isinstance(piece, Page):
                 yield wire.LAID + wire.encode((detector.position, detector.packs, piece))
             else:
                 yield wire.encode([(detector.position, wire.encode(piece))])
