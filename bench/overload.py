@@ -2,7 +2,8 @@
 
     python -m bench.overload [--times 3] [--seconds 60] [--json FILE] [--home FOLDER]
 
-On one machine: an own broker, intake, two workers, and this sender. First the capacity: 64 senders, each with its next order as
+On one machine: an own broker, intake, fetch, two workers, and this sender, which is seven channels' platforms besides: what is only
+named is asked for here, and what is pushed to nobody is found here. First the capacity: 64 senders, each with its next order as
 soon as the last one is answered. Then the load: bodies signed beforehand, sent on time whether earlier ones are answered or not
 (as a thousand buyers do), each once, on up to 3,000 connections; a sender that has no answer after 5 s hangs up, as platforms do.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import subprocess
@@ -22,9 +24,11 @@ import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlencode
 
 import uvloop
 from rich.table import Table
@@ -32,37 +36,59 @@ from rich.table import Table
 from bench import rig
 from orderstream import broker, kafka
 from orderstream.backtest.live import final_lines
-from orderstream.channels import api, shopify
 from orderstream.demo.processes import terminable
 from orderstream.errors import RunFailed, UserError
+from orderstream.fetch.show import pending
+from orderstream.orders import CHANNELS
 from orderstream.settings import PREFIX, Settings, data_file
 from orderstream.simulators import Delivery, scenario
+from orderstream.simulators.market import Market
+from orderstream.simulators.scenario import MARKETPLACES, SHOPS
+from orderstream.simulators.served import served
 
-SECRETS = {"api:live": "bench-live", "api:main": "bench-main", "shopify:global": "bench-shopify"}
-"""Of the simulated shops."""
 CONNECTIONS = 3_000
 PATIENCE = 5.0
 """Seconds after which a platform hangs up."""
 TICK = 0.002
 CATCH_UP_S = 1_800.0
-Request = tuple[str, bytes]
-"""The order that a delivery is about, and the whole HTTP request."""
 
 
-def presigned(deliveries: Iterable[Delivery], secrets: Mapping[str, str], at: int) -> list[Request]:
-    """Requests that are only to be written. at: unix seconds that they are signed with; good for five minutes on either side."""
+class Request(NamedTuple):
+    """One delivery. order: that it is about; whole: the HTTP request, b"" where its platform tells nobody; happens: at its platform."""
+
+    order: str
+    whole: bytes
+    happens: Callable[[], None] = lambda: None
+
+
+def presigned(deliveries: Iterable[Delivery], market: Market) -> list[Request]:
+    """Requests that are only to be written, signed now: good for five minutes."""
     out = []
     for one in deliveries:
-        secret = secrets[f"{one.channel}:{one.shop}"]
-        if one.channel == "shopify":
-            topic = one.topic or "orders/create"
-            signs = shopify.sign(one.body, secret, topic=topic, domain=f"{one.shop}.myshopify.com", delivery=one.order_id)
-        else:
-            signs = api.sign(one.body, secret, at)
-        head = "".join(f"{name}: {value}\r\n" for name, value in signs.items())
-        start = f"POST /hooks/{one.channel}/{one.shop} HTTP/1.1\r\nHost: intake\r\nContent-Length: {len(one.body)}\r\n{head}\r\n"
-        out.append((one.order_id, start.encode() + one.body))
+        posting, happens = market.posting(one), partial(market.happened, one)
+        if posting is None:
+            out.append(Request(one.order_id, b"", happens))
+            continue
+        target = f"/hooks/{one.channel}/{one.shop}" + (f"?{urlencode(posting.query)}" if posting.query else "")
+        head = "".join(f"{name}: {value}\r\n" for name, value in posting.headers.items())
+        start = f"POST {target} HTTP/1.1\r\nHost: intake\r\nContent-Length: {len(posting.body)}\r\n{head}\r\n"
+        out.append(Request(one.order_id, start.encode() + posting.body, happens))
     return out
+
+
+@contextlib.contextmanager
+def open_for_questions(market: Market) -> Iterator[str]:
+    """The platforms' address, served in a thread: they answer while what is measured is sent."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    platforms = served(market.app)
+    try:
+        yield asyncio.run_coroutine_threadsafe(platforms.__aenter__(), loop).result()
+        asyncio.run_coroutine_threadsafe(platforms.__aexit__(None, None, None), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
 
 class Volley:
@@ -90,6 +116,9 @@ class Volley:
             for request in waiting:
                 if time.perf_counter() > end:
                     return
+                request.happens()
+                if not request.whole:
+                    continue
                 done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 await self._send(request, done)
                 await done
@@ -106,15 +135,19 @@ class Volley:
         while at < len(requests):
             due = min(len(requests), int((time.perf_counter() - began) * rate))
             while at < due:
+                request = requests[at]
+                at += 1
+                request.happens()
+                if not request.whole:
+                    continue
                 if self._free:
-                    self._free.popleft().send(requests[at], None)
+                    self._free.popleft().send(request, None)
                 elif self._open < CONNECTIONS:
-                    task = asyncio.create_task(self._send(requests[at], None))
+                    task = asyncio.create_task(self._send(request, None))
                     opening.add(task)
                     task.add_done_callback(opening.discard)
                 else:
                     self.unsent += 1
-                at += 1
             await asyncio.sleep(TICK)
         if opening:
             await asyncio.wait(opening)
@@ -181,13 +214,13 @@ class _Sender(asyncio.Protocol):
 
     def send(self, request: Request, done: asyncio.Future[None] | None) -> None:
         self._volley.sent()
-        self._order, self._done, self._heard = request[0], done, b""
+        self._order, self._done, self._heard = request.order, done, b""
         self._since = self._loop.time()
         self._timer = self._loop.call_later(PATIENCE, self.transport.abort)
         if self.transport.is_closing():
             self._answer(0, alive=False)
         else:
-            self.transport.write(request[1])
+            self.transport.write(request.whole)
 
     def data_received(self, data: bytes) -> None:
         self._heard += data
@@ -275,44 +308,56 @@ async def _sample(pid: int, into: list[tuple[float, float]]) -> None:
         await asyncio.sleep(1)
 
 
-def begin(line: rig.Rig) -> tuple[int, rig.Watched, list[rig.Watched]]:
-    """Topics, pack, intake and two workers, all ready: intake's port, intake, the workers."""
+@contextlib.contextmanager
+def begun(line: rig.Rig) -> Iterator[tuple[Market, int, rig.Watched, list[rig.Watched]]]:
+    """Topics, pack, platforms, fetch, intake and two workers, all ready: the platforms, intake's port, intake, the workers."""
     line.prepare(data_file("rules/standard"))
-    port = broker.free_port()
-    secrets = json.dumps({shop: [secret] for shop, secret in SECRETS.items()})
-    workers = [line.worker("worker-1"), line.worker("worker-2")]
-    intake = line.start(
-        "intake", ["-m", "orderstream", "intake"], {f"{PREFIX}INTAKE_PORT": str(port), f"{PREFIX}SECRETS": secrets}
-    )
-    asyncio.run(line.until_ready([one.name for one in workers], 60))
-    _until_up(port, line)
-    return port, intake, workers
+    market = Market(SHOPS)
+    with open_for_questions(market) as url:
+        line.start("fetch", ["-m", "orderstream", "fetch"], {f"{PREFIX}PLATFORMS": json.dumps(market.accounts(url))})
+        port = broker.free_port()
+        secrets = json.dumps({shop: [secret] for shop, secret in market.secrets.items()})
+        workers = [line.worker("worker-1"), line.worker("worker-2")]
+        intake = line.start(
+            "intake", ["-m", "orderstream", "intake"], {f"{PREFIX}INTAKE_PORT": str(port), f"{PREFIX}SECRETS": secrets}
+        )
+        asyncio.run(line.until_ready([one.name for one in workers], 60))
+        _until_up(port, line)
+        yield market, port, intake, workers
 
 
 def measure(line: rig.Rig, times: float, seconds: float) -> dict[str, Any]:
     """The whole run on a line that is there; its figures."""
-    port, intake, workers = begin(line)
+    with begun(line) as (market, port, intake, workers):
+        return _measured(line, market, port, intake, workers, times, seconds)
+
+
+def _measured(
+    line: rig.Rig, market: Market, port: int, intake: rig.Watched, workers: list[rig.Watched], times: float, seconds: float
+) -> dict[str, Any]:
     supervisor = Supervisor(line, workers)
     supervisor.start()
 
     now = int(time.time() * 1000)
-    warm = scenario.make(40_000, rate=1_000, start=now).deliveries
-    capacity, alone = uvloop.run(closed(port, presigned(warm, SECRETS, now // 1000)))
+    warm = scenario.make(40_000, rate=1_000, start=now, marketplaces=MARKETPLACES).deliveries
+    capacity, alone = uvloop.run(closed(port, presigned(warm, market)))
     offered = times * capacity
     now = int(time.time() * 1000) + 20_000
-    shop = scenario.make(int(offered * seconds), rate=offered, start=now, first_order=1_000_000, first_buyer=1_000_000)
-    requests = presigned(shop.deliveries[: int(offered * seconds)], SECRETS, int(time.time()))
+    shop = scenario.make(
+        int(offered * seconds), rate=offered, start=now, first_order=1_000_000, first_buyer=1_000_000, marketplaces=MARKETPLACES
+    )
+    requests = presigned(shop.deliveries[: int(offered * seconds)], market)
     before = rig.memory(intake.pid).rss / 1e6
     memory: list[tuple[float, float]] = []
     began = time.time()
     volley, cost = uvloop.run(_load(port, requests, offered, intake.pid, memory))
     ended = time.time()
     sent_in = ended - began
-    kept = kafka.count(line.address, line.name("orders.raw.api")) + kafka.count(line.address, line.name("orders.raw.shopify"))
-    while not kafka.worked_off(line.settings, line.address, 20):
+    while pending(line.settings, line.address) or not kafka.worked_off(line.settings, line.address, 20):
         if time.time() - ended > CATCH_UP_S:
             raise RunFailed("the workers did not catch up")
     caught_up = time.time() - ended
+    kept = sum(kafka.count(line.address, line.name(f"orders.raw.{name}")) for name in CHANNELS)
     restarts = supervisor.end()
     missing, lines = unjudged(volley.accepted | alone, line.settings)
     differ = unequal(line.settings, lines, line.home)

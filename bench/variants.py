@@ -29,6 +29,7 @@ from orderstream import kafka
 from orderstream.errors import RunFailed
 from orderstream.settings import data_file
 from orderstream.simulators import Scenario, make, write_catalogue, write_replay
+from orderstream.simulators.market import Market
 from orderstream.simulators.scenario import Expected
 
 Row = dict[str, Any]
@@ -249,12 +250,11 @@ def _right(expected: Expected, line: Mapping[str, Any] | None) -> bool:
 
 def intake(asked: Asked) -> Iterator[Row]:
     """Signed webhooks through intake: what it accepts a second, then from webhook to verdict at each rate."""
-    with asked.line() as line:
-        port, door, _ = overload.begin(line)
+    with asked.line() as line, overload.begun(line) as (market, port, door, _):
         pids = [line.watched[name].pid for name in WORKERS]
         now = int(time.time() * 1000)
         count = min(40_000, asked.orders)
-        flood = overload.presigned(make(count, rate=1_000, start=now).deliveries, overload.SECRETS, now // 1000)
+        flood = overload.presigned(make(count, rate=1_000, start=now).deliveries, market)
         asked.say("64 个发送方 · 64 senders, each with its next order when the last is answered")
         accepted, sent = uvloop.run(overload.closed(port, flood, min(12.0, asked.seconds)))
         _wait(line)
@@ -264,13 +264,21 @@ def intake(asked: Asked) -> Iterator[Row]:
             start = int(time.time() * 1000) + 5_000
             size = int(rate * (asked.warm + asked.seconds))
             shop = make(size, rate=rate, start=start, first_order=1_000_000 * (number + 1), first_buyer=1_000_000 * (number + 1))
-            yield _webhooks(line, port, door.pid, pids, shop, size, rate, asked)
+            yield _webhooks(line, market, port, door.pid, pids, shop, size, rate, asked)
 
 
 def _webhooks(
-    line: rig.Rig, port: int, door: int, workers: Sequence[int], shop: Scenario, size: int, rate: float, asked: Asked
+    line: rig.Rig,
+    market: Market,
+    port: int,
+    door: int,
+    workers: Sequence[int],
+    shop: Scenario,
+    size: int,
+    rate: float,
+    asked: Asked,
 ) -> Row:
-    requests = overload.presigned(shop.deliveries[:size], overload.SECRETS, int(time.time()))
+    requests = overload.presigned(shop.deliveries[:size], market)
     used, mine = rig.processor(door), sum(map(rig.processor, workers))
 
     async def go() -> overload.Volley:

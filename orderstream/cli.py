@@ -579,7 +579,10 @@ def rejected_replay(
 
 @app.command("forget")
 def forget_person(
-    buyer: Annotated[str | None, typer.Option(help="渠道给的买家编号 · the buyer as the channel names them")] = None,
+    buyer: Annotated[
+        str | None,
+        typer.Option(help="渠道给的买家编号或标识（oaid 等） · the buyer as the channel names them, or a key (an oaid)"),
+    ] = None,
     phone: Annotated[str | None, typer.Option(help="电话（买家或收件人） · of the buyer or the receiver")] = None,
     email: Annotated[str | None, typer.Option(help="邮箱 · e-mail")] = None,
     order: Annotated[list[str] | None, typer.Option(help="订单号，可多个 · order ids")] = None,

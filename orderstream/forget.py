@@ -30,7 +30,7 @@ SEGMENT = 7 * times.DAY
 
 
 class Person(msgspec.Struct, frozen=True):
-    """Who asks: a buyer as the channel names them, a phone number, an e-mail; or orders by their ids."""
+    """Who asks: a buyer as the channel names them, or by a key that it gives (an oaid, a unionid), a phone number, an e-mail; or orders by their ids."""
 
     buyer: str | None = None
     channel: str | None = None
@@ -42,7 +42,8 @@ class Person(msgspec.Struct, frozen=True):
         """Whether an order is theirs: as its buyer, or as the one who receives it."""
         if order.order_id in self.orders:
             return True
-        if self.buyer is not None and order.buyer.id == self.buyer and self.channel in (None, order.channel):
+        named = (order.buyer.id, *order.keys.values())
+        if self.buyer is not None and self.buyer in named and self.channel in (None, order.channel):
             return True
         numbers = [order.buyer.phone, order.ship_to.phone if order.ship_to else None]
         if self.phone is not None and identity.phone(self.phone) in {identity.phone(n) for n in numbers if n} - {None}:
@@ -118,7 +119,8 @@ def find(settings: Settings, brokers: str, person: Person) -> Found:
         order = _order(topic, message)
         if order is not None and person.is_of(order):
             orders.add(order.order_id)
-            found.marks |= {mark for mark in (order.buyer.id, order.buyer.phone, order.buyer.email) if mark}
+            named = (order.buyer.id, order.buyer.phone, order.buyer.email, *order.keys.values())
+            found.marks |= {mark for mark in named if mark}
     still = _open(settings, brokers, orders, remembered(settings, brokers))
     found.open = dict(sorted(still.items()))
     found.closed = sorted(orders - still.keys())

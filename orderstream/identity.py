@@ -57,35 +57,26 @@ class Rung(NamedTuple):
 
 LADDER: dict[str, dict[str, tuple[Rung, ...]]] = {
     "taobao": {
-        "buyer_open_uid": (Rung("user", "channel", SURE),),
         "oaid": (Rung("address", "shop", SURE),),
         "buyer_ip": (Rung("ip", "channel", WEAK),),
     },
     "jd": {
-        "open_id_buyer": (Rung("user", "channel", SURE),),
         "oaid": (Rung("address", "shop", SURE),),
         "desen_mobile": (Rung("phone", "channel", WEAK), Rung("person", "channel", WEAK)),
+        "desen_telephone": (Rung("phone", "channel", WEAK), Rung("person", "channel", WEAK)),
     },
-    "douyin": {
-        "doudian_open_id": (Rung("user", "channel", SURE),),
-        "open_id": (Rung("user", "channel", SURE),),
-        "open_address_id": (Rung("address", "shop", SURE),),
-    },
+    "douyin": {"open_address_id": (Rung("address", "shop", SURE),)},
     "wechat": {
-        "openid": (Rung("user", "channel", SURE),),
         "unionid": (Rung("person", "everywhere", SURE),),
         "hash_code": (Rung("address", "shop", SURE),),
     },
     "youzan": {
-        "yz_open_id": (Rung("user", "channel", SURE),),
-        "outer_user_id": (Rung("user", "channel", SURE),),
         "buyer_phone": (Rung("phone", "shop", WEAK), Rung("person", "shop", WEAK)),
         "receiver_tel": (Rung("person", "shop", WEAK),),
         "delivery_address": (Rung("address", "shop", WEAK),),
     },
-    "shopify": {"customer_id": (Rung("user", "channel", SURE),)},
 }
-"""Channel -> what `Order.keys` may hold there, the platform's best key of a kind first. The weak ones are ciphertexts and digests
+"""Channel -> what `Order.keys` may hold there, the platform's best key of a kind first; accounts are `buyer.id`. The weak ones are ciphertexts and digests
 that have been seen to repeat, which no document promises."""
 
 
@@ -248,7 +239,7 @@ def _put(known: Known, kind: str, key: str, confidence: int) -> None:
 
 def _platform(order: Order, keys: Keys, kinds: frozenset[str], least: Mapping[str, int], known: Known) -> str | None:
     """Puts the keys that the platform gives, of a kind and a reach the best; what it gives for the address, None where nothing."""
-    taken = {("user", "channel")} if "user" in known.keys else set()
+    taken: set[tuple[str, str]] = set()
     parcel: str | None = None
     for called, rungs in LADDER.get(order.channel, {}).items():
         value = order.keys.get(called)
@@ -262,9 +253,7 @@ def _platform(order: Order, keys: Keys, kinds: frozenset[str], least: Mapping[st
             if kind not in kinds or (kind, reach) in taken or confidence < least.get(kind, LIKELY):
                 continue
             taken.add((kind, reach))
-            # an account is one, wherever the parser has put it
-            key = keys.user(order.channel, value) if kind == "user" else keys.key(kind, whole)
-            _put(known, kind, key, confidence)
+            _put(known, kind, keys.key(kind, whole), confidence)
     return parcel
 
 

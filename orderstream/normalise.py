@@ -19,7 +19,7 @@ from orderstream import channels
 from orderstream.catalogue import Catalogue
 from orderstream.facts import Dossier, Fact
 from orderstream.identity import Keys
-from orderstream.orders import WITHDRAWN, Order, Paid, Raw, Refund, Rejected, Skip
+from orderstream.orders import WITHDRAWN, Order, Paid, Raw, Refund, Rejected, Replaced, Skip
 from orderstream.pages import Page
 from orderstream.reading import Reading, Revision, since
 from orderstream.rules.pack import Pack
@@ -66,8 +66,8 @@ class OrderState(msgspec.Struct, array_like=True):
 
     version: of its last dossier. said: that dossier, in short. current: the order in force (None: only refunds have come);
     window: the last one in time to move windows, where that is an earlier one. facts: what its entities were told, on which
-    ground; gone: what they were told to forget. refunds, payments: money that went and came, by its own number. position: of the
-    last record that counted.
+    ground; gone: what they were told to forget. refunds, payments: money that went and came, by its own number; replaced: whether
+    other orders stand in its place. position: of the last record that counted.
     """
 
     order: str
@@ -83,6 +83,7 @@ class OrderState(msgspec.Struct, array_like=True):
     said: bytes = b""
     position: int = -1
     payments: dict[str, Paid] = {}
+    replaced: bool = False
 
 
 _state = msgspec.msgpack.Decoder(OrderState)
@@ -153,8 +154,8 @@ class Normaliser:
             return Normalised(skipped=parsed.reason)
         if isinstance(parsed, Rejected):
             return Normalised(rejected=self._turn(raw, parsed))
-        if isinstance(parsed, Refund | Paid):
-            return self._money(parsed, position, now)
+        if isinstance(parsed, Refund | Paid | Replaced):
+            return self._event(raw, parsed, position, now)
         return self._order(raw, parsed, position, now)
 
     def forget(self, order: str) -> OrderState | None:
@@ -222,7 +223,7 @@ class Normaliser:
             # an older revision of an order that is forgotten: what is in force cannot be read any more
             return self._settle(state, now) if state.current is not None else Normalised(state=state)
         state.current = kept
-        return self._settle(state, now, None if state.refunds or state.payments else reading)
+        return self._settle(state, now, None if state.refunds or state.payments or state.replaced else reading)
 
     def _keep_window(self, state: OrderState, reading: Reading, kept: Kept, revision: Revision, *, last: bool) -> None:
         """Remembers the last record that came in time to move windows, once a later one is in force that did not."""
@@ -268,22 +269,25 @@ class Normaliser:
             return Normalised()
         return self._settle(state, now, again=True)
 
-    def _money(self, moved: Refund | Paid, position: int, now: int) -> Normalised:
-        """Money that came or went, before its order or after it."""
-        state = self._state(moved.order_id, moved.at)
-        new = (
-            _add(state.refunds, moved.refund_id, moved)
-            if isinstance(moved, Refund)
-            else _add(state.payments, moved.payment_id, moved)
-        )
+    def _event(self, raw: Raw, event: Refund | Paid | Replaced, position: int, now: int) -> Normalised:
+        """What happened to an order beside its revisions, before it was told of or after."""
+        state = self._state(event.order_id, raw.received_at if isinstance(event, Replaced) else event.at)
+        if isinstance(event, Refund):
+            new = _add(state.refunds, event.refund_id, event)
+        elif isinstance(event, Paid):
+            new = _add(state.payments, event.payment_id, event)
+        else:
+            new, state.replaced = not state.replaced, True
         if not new:
             return self._again(state, position, now)
         state.position = position
         return self._settle(state, now) if state.current is not None else Normalised(state=state)
 
     def _reading(self, state: OrderState, kept: Kept) -> Reading:
-        """One of the order's records, read anew, with the money that has come and gone since."""
+        """One of the order's records, read anew, with what has happened since."""
         order = _with_refunds(_with_payments(kept.order, state.payments, state.refunds), state.refunds)
+        if state.replaced and order.status not in WITHDRAWN:
+            order = msgspec.structs.replace(order, status="cancelled", tags=(*order.tags, "replaced"))
         return self._read(state, msgspec.structs.replace(kept, order=order) if order is not kept.order else kept)
 
     def _settle(self, state: OrderState, now: int, reading: Reading | None = None, *, again: bool = False) -> Normalised:

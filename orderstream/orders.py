@@ -181,6 +181,13 @@ class Paid(msgspec.Struct, frozen=True, gc=False):
     at: int
 
 
+class Replaced(msgspec.Struct, frozen=True, gc=False):
+    """Other orders stand in an order's place, as where a platform splits one into parcels: it is withdrawn. by: one of them."""
+
+    order_id: str
+    by: str
+
+
 class Skip(msgspec.Struct, frozen=True, gc=False):
     """A genuine message that asks for nothing: a test ping, a topic that we do not follow. reason is a sentence."""
 
@@ -196,4 +203,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     field: str | None = None
 
 
-Parsed = Order | Refund | Paid | Skip | Rejected
+About = Order | Refund | Paid | Replaced
+"""What is about one order, `order_id`."""
+
+Parsed = About | Skip | Rejected

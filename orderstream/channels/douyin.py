@@ -35,7 +35,7 @@ from typing import Any
 import msgspec
 
 from orderstream.channels import Proved, Push, Refused, Reply, reading
-from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, absent, part, parts, said, whole
+from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, part, parts, said, unsaid, whole
 from orderstream.orders import Address, Buyer, Discount, Line, Order, Parsed, Payment, Raw, Refund, Skip, Status
 from orderstream.times import MINUTE
 
@@ -278,7 +278,7 @@ def _about_unix(value: Any) -> int:
 def _about_fen(value: Any) -> int | None:
     """An amount that is only compared: None where there is none."""
     try:
-        return None if absent(value) else reading.fen(value, "")
+        return None if unsaid(value) else reading.fen(value, "")
     except Fault:
         return None
 
@@ -351,12 +351,12 @@ def _detail(answer: bytes | None) -> dict[str, Any]:
 def _owed(order: Mapping[str, Any]) -> bool:
     """Whether `pay_amount` says nothing of what the order is worth: it is not there, or paid at the door and not yet."""
     paid = order.get("pay_amount")
-    return absent(paid) or (whole(order.get("pay_type")) == _COD and whole(paid) == 0 and not absent(order.get("order_amount")))
+    return unsaid(paid) or (whole(order.get("pay_type")) == _COD and whole(paid) == 0 and not unsaid(order.get("order_amount")))
 
 
 def _status(order: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], tags: list[str]) -> Status:
     main = whole(order.get("main_status"))
-    stated = main if absent(order.get("order_status")) else whole(order.get("order_status"))
+    stated = main if unsaid(order.get("order_status")) else whole(order.get("order_status"))
     found = _STATUS.get(stated) if stated is not None else None
     if found != "cancelled" and main in _MAIN_STATUS:
         found = _MAIN_STATUS[main]
@@ -380,7 +380,7 @@ def _money_back(line: Mapping[str, Any]) -> bool:
 
 def _aftersale_open(line: Mapping[str, Any]) -> bool:
     state = part(line.get("after_sale_info"))
-    if absent(state.get("after_sale_status")) or whole(state.get("after_sale_type")) == _EXCHANGE:
+    if unsaid(state.get("after_sale_status")) or whole(state.get("after_sale_type")) == _EXCHANGE:
         return False
     return whole(state.get("after_sale_status")) not in _NO_AFTERSALE
 
@@ -426,8 +426,8 @@ def _line(one: Mapping[str, Any], line_id: str, field: str) -> Line:
         gift=_is_gift(one),
         # a price that was raised is no discount: the sums differ, and that is said
         discount=None
-        if absent(off) and change is None
-        else max((0 if absent(off) else reading.fen(off, f"{field}.promotion_amount")) - (change or 0), 0),
+        if unsaid(off) and change is None
+        else max((0 if unsaid(off) else reading.fen(off, f"{field}.promotion_amount")) - (change or 0), 0),
     )
 
 
@@ -506,9 +506,9 @@ def _discounts(order: Mapping[str, Any]) -> tuple[Discount, ...]:
                 raise Fault("too-many-values", f"优惠超过 {MAX_DISCOUNTS} 项", f"more than {MAX_DISCOUNTS} discounts")
             for at, one in enumerate(listed):
                 where = f"detail.promotion_detail.{giver}_discount_detail.{name}[{at}].{amount}"
-                if not absent(one.get(amount)):
+                if not unsaid(one.get(amount)):
                     found[kind] = found.get(kind, 0) + reading.fen(one[amount], where)
-    if not found and not absent(order.get("promotion_amount")):
+    if not found and not unsaid(order.get("promotion_amount")):
         found["promotion"] = reading.fen(order["promotion_amount"], "detail.promotion_amount")
     lowered = -(_signed(order.get("modify_amount")) or 0)
     found |= {"price-change": max(lowered, 0), "payment": _about_fen(order.get("promotion_pay_amount")) or 0}
@@ -531,9 +531,9 @@ def _adds_up(order: Mapping[str, Any], rows: Collection[Mapping[str, Any]], paid
         ("post_origin_amount", ("post_amount", "post_promotion_amount")),
     )
     for name, summands in sums:
-        if not any(absent(order.get(one)) for one in (name, *summands)) and value(name) != sum(map(value, summands)):
+        if not any(unsaid(order.get(one)) for one in (name, *summands)) and value(name) != sum(map(value, summands)):
             return False
-    if any(not absent(one.get("sum_amount")) and _about_fen(one["sum_amount"]) != _worth(one) for one in rows):
+    if any(not unsaid(one.get("sum_amount")) and _about_fen(one["sum_amount"]) != _worth(one) for one in rows):
         return False
     goods, gifts = (sum(_worth(one) for one in rows if bool(_is_gift(one)) is gift) for gift in (False, True))
     off = value("promotion_amount") - value("modify_amount")
@@ -548,7 +548,7 @@ def _worth(line: Mapping[str, Any]) -> int:
 
 def _price_of(line: Mapping[str, Any]) -> str:
     """The field that has the price a piece."""
-    return "goods_price" if absent(line.get("origin_amount")) else "origin_amount"
+    return "goods_price" if unsaid(line.get("origin_amount")) else "origin_amount"
 
 
 # -- after-sales ---------------------------------------------------------------------------------------------------------
@@ -568,7 +568,7 @@ def _refund(raw: Raw, number: str, data: Mapping[str, Any]) -> Refund | Skip:
 def _refunded_at(data: Mapping[str, Any]) -> int:
     """When it went through: Unix seconds, or in `update_time` a time with an offset."""
     stated = data.get("update_time")
-    if absent(data.get("success_time")) and isinstance(stated, str) and whole(stated) is None:
+    if unsaid(data.get("success_time")) and isinstance(stated, str) and whole(stated) is None:
         return reading.time(stated, "data.update_time")
     name = next((one for one in ("success_time", "update_time", "apply_time") if _about_unix(data.get(one))), "success_time")
     return reading.unix(data.get(name), f"data.{name}")

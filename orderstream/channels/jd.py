@@ -12,8 +12,11 @@ Status, and why
     LOCKED (a buyer wants to cancel, or JD looks at it) and PAUSE are paid and held. DELIVERY_RETURN is refunding: the parcel comes
     back and a person should look. A pay-on-delivery order waits for its parcel, not for its money, so it is paid.
 
-`dataVersion` is the revision; where it is not told, `modified` in ms is, as the two are the same where both are, and within one
-second a later state goes first. A split order's children are orders of their own, tagged `split`; a replacement is `after-sales`.
+`modified` orders the rows, and `dataVersion` where it is the finer of the two; within one second a later state goes first.
+
+A split order's children are orders of their own, tagged `split`, and stand in their parent's place: what was ordered once must not
+be shipped twice. So a child's row is told once more for each parent, under that one's key and with the header PARENT: it is then a
+`Replaced`, which withdraws the parent, released or not, whichever is told first. An exchange is `after-sales`.
 """
 
 from __future__ import annotations
@@ -23,15 +26,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orderstream.channels import Proved, Push, Refused, Reply, reading
-from orderstream.channels.reading import MAX_LINES, MAX_REVISION, Fault, absent, part, parts, said
-from orderstream.orders import Address, Buyer, Discount, Line, Order, Parsed, Payment, Raw, Refund, Skip, Status
+from orderstream.channels.reading import MAX_LINES, MAX_REVISION, Fault, part, parts, said, unsaid
+from orderstream.orders import Address, Buyer, Discount, Line, Order, Parsed, Payment, Raw, Refund, Replaced, Skip, Status
+from orderstream.times import SECOND
 
+PARENT = "orderstream-parent"
+"""Header of a child's row that is told for its parent: the parent's number."""
 MAX_COUPONS = 5_000
 """Each is read several times."""
 
 _CIPHER = re.compile(r"[A-Za-z0-9+/_=-]{24,}")
 """What stands where a name should and is none: base64 of an encrypted one."""
-_NEVER: tuple[Any, ...] = ([], {}, "0001-01-01 00:00:00", "1970-01-01 00:00:00")
+_NEVER: tuple[Any, ...] = ("0001-01-01 00:00:00", "1970-01-01 00:00:00")
 STATUS: dict[str, Status] = {
     "NOT_PAY": "created",
     "WAIT_SELLER_STOCK_OUT": "paid",
@@ -58,7 +64,7 @@ class Jd:
     """The channel; `CHANNEL` is the one there is."""
 
     id = "jd"
-    headers: tuple[str, ...] = ()
+    headers: tuple[str, ...] = (PARENT,)
     accepted = Reply()
 
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
@@ -67,9 +73,8 @@ class Jd:
         raise Refused("not-pushed")
 
     def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
-        """The order id of an order's or a refund's row."""
-        del headers
-        number = _about(body)
+        """The order id of an order's or a refund's row, the parent's where that is what the row is told for."""
+        number = reading.number(headers.get(PARENT)) or _about(body)
         return None if number is None else f"jd:{shop}:{number}"
 
     def thin(self, raw: Raw) -> bool:
@@ -78,11 +83,14 @@ class Jd:
         return False
 
     def parse(self, raw: Raw) -> Parsed:
-        """The order or refund of a row, its skip, or its reject. Never raises for what was sent."""
+        """The order or refund of a row, its skip, or its reject; of a child, that it stands in its parent's place. Never raises for what was sent."""
+        parent = reading.number(raw.headers.get(PARENT))
         try:
             row = _row(reading.document(raw.body), reading.document)
         except Fault as fault:
-            return reading.rejected(raw, _about(raw.body), fault)
+            return reading.rejected(raw, parent or _about(raw.body), fault)
+        if parent is not None:
+            return _replaced(raw, row, parent)
         try:
             return _refund(raw, row) if "applyRefundSum" in row else _order(raw, row)
         except Fault as fault:
@@ -90,6 +98,25 @@ class Jd:
 
 
 CHANNEL = Jd()
+
+
+def parents(body: bytes) -> list[str]:
+    """The orders that a row's order was split from; for each of them the row is to be told once more, with PARENT."""
+    try:
+        row = _row(reading.glance(body), reading.glance)
+    except Fault:
+        return []
+    return _parents(row)
+
+
+def _replaced(raw: Raw, row: Mapping[str, Any], parent: str) -> Parsed:
+    number = reading.number(row.get("orderId"))
+    if number is None or parent not in _parents(row):
+        fault = Fault(
+            "not-its-child", "这一行不是该订单拆出的子单", "the row is no child of the order that it is told for", "parentOrderId"
+        )
+        return reading.rejected(raw, parent, fault)
+    return Replaced(f"{raw.channel}:{raw.shop}:{parent}", f"{raw.channel}:{raw.shop}:{number}")
 
 
 def _about(body: bytes) -> str | None:
@@ -103,7 +130,7 @@ def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
     """The order or refund in a row of the database, in an answer about one order, or alone. read: for JSON in texts."""
     if isinstance(value, dict) and isinstance(value.get("responseJson"), str):
         inner = read(value["responseJson"].encode("utf-8", "surrogatepass"))
-        version = {} if absent(value.get("dataVersion")) else {"dataVersion": value["dataVersion"]}
+        version = {} if unsaid(value.get("dataVersion")) else {"dataVersion": value["dataVersion"]}
         value = {**version, **inner} if isinstance(inner, dict) else inner
     for wrapper in ("jingdong_pop_order_get_responce", "orderDetailInfo", "orderInfo"):
         if isinstance(value, dict) and isinstance(value.get(wrapper), dict):
@@ -118,7 +145,7 @@ def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
 
 def _time(value: Any, field: str) -> int | None:
     """ms UTC; None for no time, also in the years that stand for it."""
-    return None if absent(value) or value in _NEVER else reading.beijing(value, field)
+    return None if unsaid(value) or value in _NEVER else reading.beijing(value, field)
 
 
 def _yuan(value: Any, field: str) -> int:
@@ -128,7 +155,7 @@ def _yuan(value: Any, field: str) -> int:
 def _about_amount(value: Any) -> int | None:
     """Fen of an amount that is only compared; None where it is none."""
     try:
-        return None if absent(value) else _yuan(value, "")
+        return None if unsaid(value) else _yuan(value, "")
     except Fault:
         return None
 
@@ -152,7 +179,7 @@ def _inner(value: Any) -> dict[str, Any]:
 def _flat(given: Any) -> list[dict[str, Any]]:
     """A list of objects that only help, also of lists of them."""
     listed = given if isinstance(given, list) else [given]
-    return parts([two for one in listed for two in (one if isinstance(one, list) else [one])])
+    return [found for found in parts([two for one in listed for two in (one if isinstance(one, list) else [one])]) if found]
 
 
 # -- the order -------------------------------------------------------------------------------------------------------
@@ -170,21 +197,20 @@ def _order(raw: Raw, row: Mapping[str, Any]) -> Order:
     if not _adds_up(row, lines):
         tags.append("amounts-differ")
     status = _status(row, tags)
-    if _child(row, number):
+    if _parents(row):
         tags.append("split")
     if said(row.get("returnOrder")) not in {None, "0"}:
         tags.append("after-sales")
     consignee = part(row.get("consigneeInfo"))
     if any(said(consignee.get(name)) and not _text(consignee.get(name)) for name in ("fullname", "fullAddress")):
         tags.append("receiver-encrypted")
-    modified = _time(row.get("modified"), "modified")
-    updated = None if modified is None else reading.as_of(modified, status)
+    revision, updated = _version(row, status)
     return Order(
         order_id=f"{raw.channel}:{raw.shop}:{number}",
         channel=raw.channel,
         shop=raw.shop,
         number=number,
-        revision=_revision(row.get("dataVersion"), updated),
+        revision=revision,
         status=status,
         created_at=_started(row),
         updated_at=updated,
@@ -202,13 +228,21 @@ def _order(raw: Raw, row: Mapping[str, Any]) -> Order:
     )
 
 
-def _revision(version: Any, updated: int | None) -> int | None:
-    if absent(version):
-        return updated
-    found = reading.whole(version)
-    if found is None or found > MAX_REVISION:
+def _version(row: Mapping[str, Any], status: Status) -> tuple[int | None, int | None]:
+    """(revision, updated_at). `dataVersion` is a time, `modified` itself as far as anybody has seen, and may be finer; a list has none.
+
+    So the two are one clock, and the row of a list and that of the database are ordered alike. What is no time is a number of its own.
+    """
+    modified, given = _time(row.get("modified"), "modified"), row.get("dataVersion")
+    updated = None if modified is None else reading.as_of(modified, status)
+    if unsaid(given):
+        return None, updated
+    version = reading.whole(given)
+    if version is None or version > MAX_REVISION:
         raise Fault("bad-value", "dataVersion 须为整数", "dataVersion must be an integer", "dataVersion")
-    return found
+    if modified is None or not modified <= version < modified + SECOND:
+        return version, updated
+    return None, version if version % SECOND else updated
 
 
 def _started(row: Mapping[str, Any]) -> int:
@@ -220,7 +254,7 @@ def _started(row: Mapping[str, Any]) -> int:
 
 def _total(row: Mapping[str, Any]) -> int:
     for name in ("orderPayment", "shouldPay"):
-        if not absent(row.get(name)):
+        if not unsaid(row.get(name)):
             return _yuan(row[name], name)
     return _yuan(row.get("orderSellerPrice"), "orderPayment") + (_about_amount(row.get("freightPrice")) or 0)
 
@@ -233,9 +267,10 @@ def _status(row: Mapping[str, Any], tags: list[str]) -> Status:
     return status
 
 
-def _child(row: Mapping[str, Any], number: str) -> bool:
-    parents = (reading.number(row.get(name)) for name in ("parentOrderId", "directParentOrderId"))
-    return any(parent is not None and parent != number for parent in parents)
+def _parents(row: Mapping[str, Any]) -> list[str]:
+    """The order that this one was split from, and the first of all where that was split before; "0" is none."""
+    named = dict.fromkeys(reading.number(row.get(name)) for name in ("directParentOrderId", "parentOrderId"))
+    return [one for one in named if one is not None and one != reading.number(row.get("orderId"))]
 
 
 def _method(given: Any) -> str | None:
@@ -327,7 +362,7 @@ def _code(one: Mapping[str, Any]) -> str | None:
 
 def _off(row: Mapping[str, Any], coupons: list[dict[str, Any]], skus: list[str | None], listed: list[int]) -> list[int] | None:
     """Fen off each line, in all `sellerDiscount`; None where that is not told."""
-    if absent(row.get("sellerDiscount")):
+    if unsaid(row.get("sellerDiscount")):
         return None
     whole = _yuan(row["sellerDiscount"], "sellerDiscount")
     own = [0] * len(listed)
@@ -370,7 +405,7 @@ def _discounts(row: Mapping[str, Any], coupons: list[dict[str, Any]]) -> tuple[D
     found = []
     for at, one in enumerate(coupons):
         given = one.get("couponPrice")
-        amount = 0 if absent(given) else _yuan(given, f"couponDetailList[{at}].couponPrice")
+        amount = 0 if unsaid(given) else _yuan(given, f"couponDetailList[{at}].couponPrice")
         if amount:
             found.append(Discount(_kind(said(one.get("couponType")) or ""), amount))
     seller = _about_amount(row.get("sellerDiscount"))

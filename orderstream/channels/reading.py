@@ -183,6 +183,11 @@ def absent(value: Any) -> bool:
     return value is None or value == ""  # not `in`: False == 0, and 0 is an amount
 
 
+def unsaid(value: Any) -> bool:
+    """`absent`, or what the Chinese platforms' programs write where a value has none: the text "null", an empty list or object."""
+    return absent(value) or value == "null" or (isinstance(value, list | dict) and not value)
+
+
 def usable_id(value: Any) -> str | None:
     """An id that can stand in a key, a log line and `channel:shop:number`: printable, no blank, no colon, 1 to 128 long."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or ":" in value:
@@ -192,9 +197,12 @@ def usable_id(value: Any) -> str | None:
 
 
 def said(*values: Any) -> str | None:
-    """The first of these that says something, as text: a text that is not blank, or a whole number of up to 20 digits."""
+    """The first of these that says something, as text: a text that is not blank, or a whole number of up to 20 digits.
+
+    The text "null" says nothing: as a buyer's number it would be the same for all whom a platform's program has none of.
+    """
     for value in values:
-        found = text(value) if isinstance(value, str) else None
+        found = text(value) if isinstance(value, str) and value != "null" else None
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**20:
             found = str(value)
         if found is not None:
@@ -315,7 +323,7 @@ def beijing(value: Any, field: str) -> int:
 
 def optional_beijing(value: Any, field: str) -> int | None:
     """The same, None where the channel gives none."""
-    return None if absent(value) else beijing(value, field)
+    return None if unsaid(value) else beijing(value, field)
 
 
 def unix(value: Any, field: str) -> int:
@@ -328,7 +336,7 @@ def unix(value: Any, field: str) -> int:
 
 def optional_unix(value: Any, field: str) -> int | None:
     """The same, None where the channel gives none; 0 is none."""
-    return None if absent(value) or value in (0, "0") else unix(value, field)
+    return None if unsaid(value) or value in (0, "0") else unix(value, field)
 
 
 _STAGE: dict[Status, int] = {"created": 0, "paid": 1, "refunding": 2, "refunded": 3, "cancelled": 3}

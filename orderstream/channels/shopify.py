@@ -304,9 +304,10 @@ def _lines(given: Any, currency: str) -> tuple[tuple[Line, ...], bool, list[str]
 
 
 def _count(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_QUANTITY:
+    found = reading.whole(value)
+    if found is None or found > MAX_QUANTITY:
         raise Fault("bad-quantity", f"{where} 须为整数", f"{where} must be an integer from 0 to {MAX_QUANTITY}", where)
-    return value
+    return found
 
 
 def _code(line: Mapping[str, Any]) -> str | None:
@@ -352,8 +353,8 @@ def _discounts(body: Mapping[str, Any], currency: str) -> tuple[Discount, ...]:
     taken: dict[int, int] = {}
     for line in _parts(body.get("line_items")) + _parts(body.get("shipping_lines")):
         for one in _parts(line.get("discount_allocations")):
-            index, amount = one.get("discount_application_index"), _about_amount(one.get("amount"), currency)
-            if isinstance(index, int) and amount is not None:
+            index, amount = reading.whole(one.get("discount_application_index")), _about_amount(one.get("amount"), currency)
+            if index is not None and amount is not None:
                 taken[index] = taken.get(index, 0) + amount
     for index, one in enumerate(_parts(body.get("discount_applications"))):
         kind = _said(one.get("type")) or "other"
@@ -368,8 +369,8 @@ def _adds_up(body: Mapping[str, Any], currency: str) -> bool:
     lines = _parts(body.get("line_items"))
     priced = 0
     for line in lines:
-        price, count = _about_amount(line.get("price"), currency), line.get("quantity")
-        if price is None or not isinstance(count, int):
+        price, count = _about_amount(line.get("price"), currency), reading.whole(line.get("quantity"))
+        if price is None or count is None:
             return False
         priced += price * count
     stated = body.get("total_line_items_price")

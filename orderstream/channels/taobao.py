@@ -24,7 +24,7 @@ import msgspec
 import orjson
 
 from orderstream.channels import Proved, Push, Refused, Reply, reading, taobao_trade
-from orderstream.channels.reading import Fault, absent, part, said
+from orderstream.channels.reading import Fault, part, said, unsaid
 from orderstream.orders import Parsed, Raw, Refund, Skip
 
 MAX_SKEW_MS = 300_000
@@ -284,7 +284,7 @@ def _refund(raw: Raw, told: Told, number: str) -> Refund:
     refund_id = said(content.get("refund_id"))
     if refund_id is None or reading.usable_id(refund_id) is None:
         raise Fault("missing-field", "缺少退款号", "refund_id is missing or no number", "content.refund_id")
-    at, field = (content.get("modified"), "content.modified") if not absent(content.get("modified")) else (told.sent, "pub_time")
+    at, field = (content.get("modified"), "content.modified") if not unsaid(content.get("modified")) else (told.sent, "pub_time")
     return Refund(
         f"{raw.channel}:{raw.shop}:{number}",
         refund_id,

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from orderstream.channels import reading
-from orderstream.channels.reading import MAX_LINES, Fault, absent, part, parts, said
+from orderstream.channels.reading import MAX_LINES, Fault, part, parts, said, unsaid
 from orderstream.orders import Address, Buyer, Discount, Line, Order, Payment, Raw, Status
 
 MAX_PROMOTIONS = 5_000
@@ -141,7 +141,7 @@ def _about(value: Any) -> int | None:
     try:
         if isinstance(value, str) and value.startswith("-"):
             return -_yuan(value[1:], "")
-        return None if absent(value) else _yuan(value, "")
+        return None if unsaid(value) else _yuan(value, "")
     except Fault:
         return None
 
@@ -190,14 +190,14 @@ def _items(trade: Mapping[str, Any], payment: int, gifts: set[str | None], tags:
 
 def _share(one: Mapping[str, Any], post: int, alone: int | None, where: str) -> int | None:
     """Fen that were paid for a line's goods. alone: the trade's payment, where it has this one line; None where nothing says it."""
-    if not absent(one.get("divide_order_fee")):
+    if not unsaid(one.get("divide_order_fee")):
         share = _yuan(one["divide_order_fee"], f"{where}.divide_order_fee")
         return share - post if share == alone and share >= post else share
     off = _about(one.get("part_mjz_discount")) or 0
-    if not absent(one.get("payment")):
+    if not unsaid(one.get("payment")):
         # of several lines, none has the postage in its payment; of one, it has
         paid = _yuan(one["payment"], f"{where}.payment") - (post if alone is not None else 0)
-    elif not absent(one.get("total_fee")):
+    elif not unsaid(one.get("total_fee")):
         paid = _yuan(one["total_fee"], f"{where}.total_fee")
     else:
         return None
@@ -257,7 +257,7 @@ def _discounts(trade: Mapping[str, Any], promotions: list[dict[str, Any]], tags:
     found = []
     for at, one in enumerate(promotions):
         given = one.get("discount_fee")
-        amount = 0 if absent(given) else _yuan(given, f"trade.promotion_details.promotion_detail[{at}].discount_fee")
+        amount = 0 if unsaid(given) else _yuan(given, f"trade.promotion_details.promotion_detail[{at}].discount_fee")
         if amount:
             found.append(Discount("coupon" if _coupon(one) else "promotion", amount))
     whole = _about(trade.get("discount_fee"))

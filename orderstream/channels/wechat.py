@@ -31,7 +31,7 @@ import msgspec
 
 from orderstream import times
 from orderstream.channels import Proved, Push, Refused, Reply, reading, wechat_seal
-from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, absent, fen, part, parts, said, unix, whole
+from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, fen, part, parts, said, unix, unsaid, whole
 from orderstream.money import MAX_MINOR
 from orderstream.orders import WITHDRAWN, Address, Buyer, Discount, Line, Order, Parsed, Payment, Raw, Refund, Skip, Status
 
@@ -243,7 +243,7 @@ def _detail(raw: Raw, number: str) -> Parsed:
         raise Fault("no-detail", "事件没有订单详情", "the event came without the order's detail")
     answer = part(reading.document(raw.detail))
     code = answer.get("errcode")
-    if not absent(code) and code != 0:
+    if not unsaid(code) and whole(code) != 0:
         shown = (said(code) or "?")[:20]
         raise Fault("no-detail", f"平台没有给出详情（{shown}）", f"the platform gave no detail ({shown})", "detail.errcode")
     order, aftersale = part(answer.get("order")), part(answer.get("after_sale_order"))
@@ -292,7 +292,7 @@ def _order(raw: Raw, number: str, order: Mapping[str, Any]) -> Order:
         revision=None,
         status=status,
         created_at=unix(order.get("create_time"), "order.create_time"),
-        updated_at=None if absent(updated) else reading.as_of(unix(updated, "order.update_time"), status),
+        updated_at=None if unsaid(updated) else reading.as_of(unix(updated, "order.update_time"), status),
         currency=CURRENCY,
         total=total,
         lines=lines,
@@ -378,17 +378,17 @@ def _line(one: Mapping[str, Any], line_id: str, ordered: int, shown: int, field:
         price=price,
         title=said(one.get("title")),
         spec=_spec(one.get("sku_attrs")),
-        list_price=None if absent(market) else fen(market, f"{field}.market_price"),
-        gift=None if absent(gift) else gift is True or whole(gift) == 1,
+        list_price=None if unsaid(market) else fen(market, f"{field}.market_price"),
+        gift=None if unsaid(gift) else gift is True or whole(gift) == 1,
         discount=None if off is None else off if shown == ordered else off * shown // ordered,
     )
 
 
 def _paid(one: Mapping[str, Any], field: str) -> int | None:
     """What is paid for the whole line, fen; None where the platform does not say."""
-    if not absent(one.get("real_price")):
+    if not unsaid(one.get("real_price")):
         return fen(one["real_price"], f"{field}.real_price")
-    asked = [name for flag, name in _ASKED.items() if one.get(flag) is True and not absent(one.get(name))]
+    asked = [name for flag, name in _ASKED.items() if one.get(flag) is True and not unsaid(one.get(name))]
     return min((fen(one[name], f"{field}.{name}") for name in asked), default=None)
 
 
@@ -468,7 +468,7 @@ def _shares(price: Mapping[str, Any]) -> dict[str, int]:
 
 def _taken_off(price: Mapping[str, Any]) -> int:
     """What `discounted_price` says was taken off: the merchant's own, or all of it, the platform has said both."""
-    return _about_fen(price.get("merchant_discounted_price" if absent(price.get("discounted_price")) else "discounted_price"))
+    return _about_fen(price.get("merchant_discounted_price" if unsaid(price.get("discounted_price")) else "discounted_price"))
 
 
 def _adds_up(price: Mapping[str, Any], products: Sequence[Mapping[str, Any]], total: int) -> bool:
@@ -476,14 +476,14 @@ def _adds_up(price: Mapping[str, Any], products: Sequence[Mapping[str, Any]], to
     each = [(_about_fen(one.get("sale_price")) * (whole(one.get("sku_cnt")) or 0), one) for one in products]
     goods = sum(amount for amount, _ in each)
     bought = sum(amount for amount, one in each if not whole(one.get("is_free_gift")) and one.get("is_free_gift") is not True)
-    stated = goods if absent(price.get("product_price")) else _about_fen(price.get("product_price"))
+    stated = goods if unsaid(price.get("product_price")) else _about_fen(price.get("product_price"))
     if stated not in {goods, bought}:
         return False
     off, freight, shares = _taken_off(price), _freight(price), _shares(price)
     if total not in {stated + freight - off, stated + freight - off - sum(shares.values())}:
         return False
     paid = [one.get("real_price") for one in products]
-    if any(absent(one) for one in paid):
+    if any(unsaid(one) for one in paid):
         return True
     together = sum(_about_fen(one) for one in paid) + freight
     # points are taken off the order, and by some accounts off its lines too

@@ -40,7 +40,7 @@ import msgspec
 
 from orderstream import times
 from orderstream.channels import Proved, Push, Refused, Reply, reading
-from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, absent, part, parts, whole
+from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, part, parts, said, unsaid, whole
 from orderstream.orders import (
     WITHDRAWN,
     Address,
@@ -213,11 +213,6 @@ def changed(number: str, at_ms: int) -> bytes:
     return msgspec.json.encode({"type": ORDER_TYPE, "id": number, "version": at_ms // 1000, "msg": msg})
 
 
-def said(*values: Any) -> str | None:
-    """The first of these that says something; the text "null" says nothing here."""
-    return reading.said(*(None if value == "null" else value for value in values))
-
-
 # -- proof ---------------------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +344,7 @@ def _about_yuan(value: Any) -> int | None:
     text = said(value) if isinstance(value, str) else value
     lowered = isinstance(text, str) and text.startswith("-")
     try:
-        found = None if absent(text) else _yuan(text.removeprefix("-") if isinstance(text, str) else text, "")
+        found = None if unsaid(text) else _yuan(text.removeprefix("-") if isinstance(text, str) else text, "")
     except Fault:
         return None
     return -found if lowered and found is not None else found
@@ -433,6 +428,7 @@ def _order(raw: Raw, number: str, msg: Mapping[str, Any], version: int) -> Order
         buyer=_buyer(part(full.get("buyer_info"))),
         payment=Payment(method=_method(info)),
         ship_to=_address(address, fetched=fetched, tags=tags),
+        keys=_keys(part(full.get("buyer_info")), address, fetched=fetched),
         customs=_customs(lines, parts(given)),
         presale=_presale(info, money, parts(given)),
         remark=_remark(part(full.get("remark_info")), parts(given)),
@@ -517,6 +513,14 @@ def _plain(value: Any) -> str | None:
     """A text that says something and is no ciphertext."""
     found = said(value)
     return None if found is None or _CIPHER.fullmatch(found) else found
+
+
+def _keys(buyer: Mapping[str, Any], address: Mapping[str, Any], *, fetched: bool) -> dict[str, str]:
+    """What is ciphertext: one value is one ciphertext in a shop, as far as anybody has seen. Of what is fetched the address is the shop's."""
+    named = {"buyer_phone": buyer.get("buyer_phone"), "receiver_tel": address.get("receiver_tel")}
+    if not fetched:
+        named["delivery_address"] = address.get("delivery_address")
+    return {name: found for name, value in named.items() if (found := said(value)) is not None and _CIPHER.fullmatch(found)}
 
 
 def _buyer(given: Mapping[str, Any]) -> Buyer:

@@ -345,7 +345,9 @@ class Fetch:
         account = self._known.get(name)
         if account is None or account.channel not in channels() or account.channel not in platforms():
             return None
-        return Client(self._http, platforms()[account.channel], account)
+        client = Client(self._http, platforms()[account.channel], account)
+        client.share(self._part)
+        return client
 
     def _look_at_accounts(self) -> None:
         """Takes up what changed in the accounts: a new key, another rate, a shop that came or went."""
@@ -356,6 +358,11 @@ class Fetch:
                 lane = self._lane(name)
                 lane.client = self._client(name)
                 lane.look()
+
+    @property
+    def _part(self) -> float:
+        """The part of all partitions, and of each account's rate, that is ours; one partition's before we own any."""
+        return max(1, len(self._shares)) / max(self._settings.partitions, len(self._shares))
 
     def _share_of(self, name: str) -> Share | None:
         return self._shares.get(partition_of(name, self._settings.partitions))
@@ -404,6 +411,9 @@ class Fetch:
     def own(self, partitions: set[int]) -> None:
         """These are ours from now on."""
         self._shares = {partition: Share(partition) for partition in partitions}
+        for lane in self._lanes.values():
+            if lane.client is not None:
+                lane.client.share(self._part)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

@@ -50,8 +50,8 @@ class Account(msgspec.Struct, frozen=True):
     """How we come to one shop's platform. url: where its API is, without a slash at the end; "" for the platform's own address.
 
     token, refresh_token: as the platform gave them, where it does not give them for app key and secret alone. extra: what else
-    it takes, by the platform module's own names (a shop's number there, a region). rate: calls a second, of each process; burst: so
-    many at once. poll_seconds: how often to ask what has changed; 0: never.
+    it takes, by the platform module's own names (a shop's number there, a region). rate: calls a second, of all processes that
+    fetch together; burst: so many at once. poll_seconds: how often to ask what has changed; 0: never.
     """
 
     channel: str

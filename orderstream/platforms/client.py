@@ -65,6 +65,10 @@ class Client:
         self._renewing: asyncio.Task[Token] | None = None
         self._chance = random.Random()  # noqa: S311  spreads calls, hides nothing
 
+    def share(self, part: float) -> None:
+        """How much of the account's rate is for this process: the part of all partitions that it owns."""
+        self._bucket.share(part)
+
     async def call(self, sign: Sign, check: Check, *, anonymous: bool = False) -> bytes:
         """The answer's body. anonymous: without a token, for asking for one. Raises Transient, Gone or Unauthorised.
 

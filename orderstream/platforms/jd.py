@@ -95,7 +95,7 @@ class Jd:
         return await client.call(_sign(client, "jingdong.pop.order.get", ask), _check(_GET, "orderDetailInfo"))
 
     async def changed(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
-        """Orders by the time of their change, each row as it came; then the refunds that were decided in that time."""
+        """Orders by the time of their change, each row as it came, once more for each order that it was split from; then the refunds that were decided in that time."""
         while since_ms < until_ms:
             end = min(since_ms + WINDOW, until_ms)
             async for one in self._orders(client, since_ms, end):
@@ -108,6 +108,8 @@ class Jd:
         async for page in backwards(partial(self._search, client, since_ms, until_ms), lambda one: one.orderTotal, PAGE):
             for row in page.orderInfoList or ():
                 yield _listed(bytes(row))
+                for parent in jd.parents(bytes(row)):
+                    yield Listed(parent, None, bytes(row), {jd.PARENT: parent})
 
     async def _search(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Found:
         ask = {

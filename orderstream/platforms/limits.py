@@ -16,16 +16,22 @@ class Bucket:
     """A rate with a burst: `reserve` gives each caller its place, in the sequence in which they come."""
 
     def __init__(self, rate: float, burst: int) -> None:
-        self._gap = 1 / rate
-        self._slack = (burst - 1) * self._gap
+        self._rate = rate
+        self._burst = burst
         self._due = 0.0
         self._held = 0.0
+        self.share(1.0)
 
     def reserve(self, now: float) -> float:
         """Takes the next place; the seconds until it."""
         start = max(now, self._due - self._slack, self._held)
         self._due = max(self._due, start) + self._gap
         return start - now
+
+    def share(self, part: float) -> None:
+        """How much of rate and burst is ours, above 0 to 1; the burst is at least one call."""
+        self._gap = 1 / (self._rate * part)
+        self._slack = (max(1.0, self._burst * part) - 1) * self._gap
 
     def hold(self, until: float) -> None:
         """Gives no place before `until`: the platform asked for a rest."""

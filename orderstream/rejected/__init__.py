@@ -20,7 +20,7 @@ from orderstream.channels import registry
 from orderstream.errors import BadPack
 from orderstream.kafka import Outgoing
 from orderstream.normalise import Rejection
-from orderstream.orders import Order, Paid, Parsed, Raw, Refund, Rejected, Skip
+from orderstream.orders import About, Order, Parsed, Raw, Rejected, Skip
 from orderstream.rules.book import NoPackError
 from orderstream.settings import Settings
 
@@ -80,7 +80,7 @@ def order_of(record: Rejection) -> str | None:
     """The order that the parser of today finds in a reject's bytes; None where it still is none."""
     raw = _raw(record)
     parsed = None if raw is None else registry()[raw.channel].parse(raw)
-    return parsed.order_id if isinstance(parsed, Order | Refund | Paid) else None
+    return parsed.order_id if isinstance(parsed, About) else None
 
 
 def read(settings: Settings, brokers: str, wanted: Wanted) -> Iterator[Reject]:

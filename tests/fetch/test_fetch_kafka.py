@@ -99,7 +99,8 @@ class Rig:
 
     def start(self) -> None:
         self.stop.clear()
-        self.running = asyncio.create_task(process.Fetch(self.settings, str(self.settings.brokers), self.metrics).run(self.stop))
+        self.fetch = process.Fetch(self.settings, str(self.settings.brokers), self.metrics)
+        self.running = asyncio.create_task(self.fetch.run(self.stop))
 
     async def end(self) -> None:
         self.stop.set()
@@ -292,6 +293,13 @@ async def test_what_webhooks_miss_comes_in_by_itself(fresh_topics: Callable[...,
             assert line.number("polled_in_total", shop="main") >= len(dropped)
 
 
+def rate(line: Rig) -> float:
+    """Calls a second that a process makes at most for one shop."""
+    client = line.fetch._lanes[f"{NAME}:s0"].client
+    assert client is not None
+    return 1 / client._bucket._gap
+
+
 async def test_a_dead_process_s_shops_are_taken_over(fresh_topics: Callable[..., Settings]) -> None:
     """Two processes poll no shop twice in the same time; when one goes, the other polls all of them, from where it was."""
     market = Market()
@@ -307,11 +315,14 @@ async def test_a_dead_process_s_shops_are_taken_over(fresh_topics: Callable[...,
 
             await until(lambda: polled_by(first) and polled_by(second) and len(polled_by(first) | polled_by(second)) == 12)
             assert polled_by(first) & polled_by(second) == set()
+            # each calls at its part of the account's 500 a second
+            assert round(rate(first) + rate(second)) == 500
             await first.end()
             market.change("s0", "T1")
             missed = {shop: market.change(shop, f"M{shop}") for shop in shops}
             await until(lambda: {f"{NAME}:{shop}:M{shop}" for shop in missed} <= orders(brought(settings)).keys())
             assert len(polled_by(second)) == 12
+            assert round(rate(second)) == 500
             counts = Counter(raw.body for raw in await asyncio.to_thread(brought, settings))
             assert max(counts.values()) == 1
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from test_intake_kafka import Intake
 
-from bench.overload import SECRETS, Volley, presigned, unequal, unjudged
+from bench.overload import Request, Volley, presigned, unequal, unjudged
 from bench.rig import memory
 from orderstream import kafka, topics
 from orderstream.settings import Settings
 from orderstream.simulators import scenario
+from orderstream.simulators.market import Market
+from orderstream.simulators.scenario import SHOPS
 from tests.stream.line import Workers, prepare
 
 pytestmark = [pytest.mark.stream, pytest.mark.timeout(200)]
@@ -38,12 +40,13 @@ async def test_past_capacity_nothing_that_was_taken_is_lost_or_judged_otherwise(
     shop = scenario.make(2_000, rate=1_000, start=now)
     await asyncio.to_thread(prepare, settings, shop.catalogue)
     workers.start(1)
-    secrets = json.dumps({name: [secret] for name, secret in SECRETS.items()})
+    market = Market(SHOPS)
+    secrets = json.dumps({name: [secret] for name, secret in market.secrets.items()})
     intake = await Intake(settings, INTAKE_IN_FLIGHT="4", SECRETS=secrets).up()
     try:
         before = memory(intake.process.pid).rss
         volley = Volley(intake.port)
-        await volley.paced(presigned(shop.deliveries, SECRETS, now // 1000), rate=4_000)
+        await volley.paced(presigned(shop.deliveries, market), rate=4_000)
         volley.close()
         assert set(volley.answers) <= {200, 503}, "no other answer, and no 503 without Retry-After"
         assert volley.answers[200] > 0
@@ -68,5 +71,5 @@ def test_the_sender_of_the_bench_does_not_wait_for_nobody() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     volley = Volley(port)
-    asyncio.run(volley.paced([("A", b"x"), ("B", b"y")], rate=100))
+    asyncio.run(volley.paced([Request("A", b"x"), Request("B", b"y")], rate=100))
     assert volley.answers == {0: 2}

@@ -423,11 +423,6 @@ def test_a_key_is_an_hmac(secret: bytes, value: str) -> None:
     assert Keys(secret).key("phone", value) == f"phone:{mac[:16].hex()}"
 
 
-def test_a_buyers_key_counts_once_wherever_the_parser_puts_it() -> None:
-    """As buyer.id or among the keys: the account is the same."""
-    assert meet(order("douyin", buyer=Buyer(id="1@#x")), order("douyin", "2", keys={"doudian_open_id": "1@#x"})) == {"user"}
-
-
 # -- what rules say of confidence -----------------------------------------------------------------------------------------
 
 

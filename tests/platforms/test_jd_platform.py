@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from pydantic import SecretStr
 
 from orderstream.channels.jd import CHANNEL
-from orderstream.orders import Order, Raw, Refund, Skip
+from orderstream.orders import Order, Raw, Refund, Replaced, Skip
 from orderstream.platforms import Listed, Transient, Unauthorised
 from orderstream.platforms.client import Client
 from orderstream.platforms.jd import PLATFORM, sign
@@ -78,6 +78,22 @@ def test_a_row_that_changes_while_pages_are_read_hides_no_other() -> None:
     assert {one.name for one in drafts} - seen <= {drafts[50].name, drafts[150].name}
 
 
+def test_the_row_of_a_child_comes_once_more_for_its_parent() -> None:
+    """Under the parent's number, with the same bytes."""
+    jos, one = Jos(), draft(extra={"parentOrderId": "290000000077"})
+    jos.happened(jd.body(one, event(one), ARTICLES))
+
+    async def run() -> list[Listed]:
+        async with shop(jos) as client:
+            return await listed(client, START, START + 60_000)
+
+    row, again = asyncio.run(run())
+    assert (row.number, row.headers) == (one.name, {})
+    assert (again.number, again.body) == ("290000000077", row.body)
+    gone = CHANNEL.parse(Raw("jd", "main", START, again.body, dict(again.headers)))
+    assert gone == Replaced("jd:main:290000000077", one.order_id)
+
+
 def test_refunds_come_when_they_are_decided() -> None:
     """Asked for: nothing yet, and the order is locked; decided: the money that is back, of that order."""
     jos, one = Jos(), draft()
@@ -108,7 +124,7 @@ def test_every_state_of_a_draft(status: str, found: str) -> None:
         order = parsed(row(one, event(one, status), ARTICLES))
         assert (order.status, order.order_id) == (found, one.order_id)
         assert (order.hold is not None) == (status in {"paid", "refunding"})
-    assert parsed(jd.pushed(one, event(one), ARTICLES)).revision == START + one.created
+    assert parsed(jd.pushed(one, event(one), ARTICLES)).updated_at == parsed(jd.body(one, event(one), ARTICLES)).updated_at
 
 
 @settings(max_examples=100, deadline=None)
@@ -155,4 +171,4 @@ def test_one_order_by_its_number() -> None:
             return await PLATFORM.detail(client, one.name)
 
     found = parsed(asyncio.run(run()))
-    assert (found.order_id, found.total, found.revision) == (one.order_id, one.total, START + one.created + 1)
+    assert (found.order_id, found.total, found.updated_at) == (one.order_id, one.total, START + one.created + 1)

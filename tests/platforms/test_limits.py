@@ -28,6 +28,20 @@ def test_no_stretch_of_time_has_more_calls_than_its_rate_and_the_burst(rate: flo
             assert went[last] - went[first] >= (last - first + 1 - burst - 1) / rate - 1e-6
 
 
+@given(st.floats(1, 200), st.integers(1, 20), st.integers(1, 7))
+def test_processes_that_share_a_rate_keep_to_it(rate: float, burst: int, owned: int) -> None:
+    """Two processes own so many of eight partitions and the rest: asked as fast as they give, both together have the rate."""
+    went: list[float] = []
+    for part in (owned / 8, 1 - owned / 8):
+        bucket = Bucket(rate, burst)
+        bucket.share(part)
+        went += [bucket.reserve(0.0) for _ in range(200)]
+    seconds = 50 / rate
+
+    # each has at least one call at once
+    assert sum(at <= seconds for at in went) <= rate * seconds + burst + 3
+
+
 def test_a_burst_goes_at_once_and_the_next_waits_its_turn() -> None:
     """Ten a second, three at once: the fourth waits a tenth of a second, and after a pause three go at once again."""
     bucket = Bucket(10, 3)

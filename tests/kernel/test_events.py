@@ -1,4 +1,4 @@
-"""Money that comes and goes beside an order: what WeChat Pay tells of the own site's orders, in whatever order it comes."""
+"""What happens beside an order's revisions: money that comes and goes, other orders in its place; in whatever order it is told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from histories import GOODS, HOME, KEYS, STANDARD, Record, T, line, raw, run
 
-from orderstream import replay
+from orderstream import replay, times
+from orderstream.channels.jd import PARENT
 from orderstream.channels.wechatpay import SIGNATURE
 from orderstream.facts import Dossier
 from orderstream.normalise import PAYMENT_DIFFERS, Books, Normaliser, OrderState
@@ -117,6 +118,34 @@ def test_a_refund_is_taken_from_what_was_paid() -> None:
     assert verdict(order(), paid(), back(0), back(20_000))["verdict"] == "withdrawn"
 
 
+def jd_row(number: str, received: int, status: str = "WAIT_SELLER_STOCK_OUT", parent: str = "0", *, told_for: str = "") -> Record:
+    items = [{"skuId": "1", "outerSkuId": "c1", "skuName": "收纳架", "itemTotal": "1", "jdPrice": "100.00"}]
+    row = {"orderId": number, "parentOrderId": parent, "orderState": status, "orderStartTime": "2026-11-11 23:59:50",
+           "modified": times.beijing(received - SECOND), "orderPayment": "100.00", "orderSellerPrice": "100.00",
+           "orderTotalPrice": "100.00", "open_id_buyer": f"u{number}", "itemInfoList": items}  # fmt: skip
+    one = {"kind": "raw", "channel": "jd", "shop": "main", "received_at": text(received), "body": row}
+    return {**one, "headers": {PARENT: told_for}} if told_for else one
+
+
+def test_a_split_order_is_not_shipped_beside_its_parts() -> None:
+    """The parent is withdrawn, whatever is told of it and whenever; its children go their own way."""
+    told = [
+        jd_row("900", T),
+        jd_row("901", T + MINUTE, parent="900"),
+        jd_row("901", T + MINUTE, parent="900", told_for="900"),
+        jd_row("902", T + MINUTE, parent="900", told_for="900"),
+        jd_row("900", T + 2 * MINUTE, "LOCKED"),
+    ]
+    ends = {tuple(run([*one], lambda: line(BOOK, KEYS), KEYS)) for one in permutations(told)}
+    assert len(ends) == 1
+    said = {one["order_id"]: one["verdict"] for one in verdicts(told)}
+    assert said.keys() == {"jd:main:900", "jd:main:901"}
+    assert said["jd:main:900"] == "withdrawn"
+    assert said["jd:main:901"] != "withdrawn"
+    assert dossier(*told[2:]).tags == ("replaced",)
+    assert verdicts(told[2:4]) == []
+
+
 def test_it_survives_a_restart_and_is_said_again() -> None:
     """The payment is in the state, also in one that was written before there were any; the last record read again says all again."""
     raws = [one for one in (replay.read_item(record, KEYS, "CNY") for record in (paid(), order())) if isinstance(one, Raw)]
@@ -132,4 +161,4 @@ def test_it_survives_a_restart_and_is_said_again() -> None:
     assert again.dossier is not None
     assert (again.dossier.version, again.dossier.said()) == (done.dossier.version, done.dossier.said())
     fields: list[msgspec.Raw] = msgspec.msgpack.decode(msgspec.msgpack.encode(done.state), type=list[msgspec.Raw])
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:-1]), type=OrderState).payments == {}
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:-2]), type=OrderState).payments == {}
