@@ -57,6 +57,7 @@ async def run(
             spans.append(span)
             say(f"  {number}/{len(kinds)} {kind:<18} {span.ended - span.began:5.1f} s  outage {span.outage:4.1f} s")
         await system.drained()
+        say(f"  {len(system.desk.decided)} decisions, sent {system.desk.sent} times")
         books = await evidence.gather(system)
         differences, late = reconcile(books), overtaken(books)
         error = _trouble(system, differences if DISPLACING.intersection(kinds) else [*differences, *late])
