@@ -72,7 +72,8 @@ async def run(
     else:
         shutil.rmtree(home, ignore_errors=True)
     orders = len(system.traffic.acknowledged) if hasattr(system, "traffic") else 0
-    return Campaign(at, _commit(), seed, rounds, orders, error, str(home) if error else "", len(late))
+    decisions = len(system.desk.decided) if hasattr(system, "desk") else 0
+    return Campaign(at, _commit(), seed, rounds, orders, error, str(home) if error else "", len(late), decisions)
 
 
 async def _round(system: Installation, kind: str, dice: random.Random) -> _Span:
