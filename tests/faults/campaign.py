@@ -57,6 +57,7 @@ async def run(
             spans.append(span)
             say(f"  {number}/{len(kinds)} {kind:<18} {span.ended - span.began:5.1f} s  outage {span.outage:4.1f} s")
         await system.drained()
+        say(f"  {len(system.desk.decided)} decisions, sent {system.desk.sent} times")
         books = await evidence.gather(system)
         differences, late = reconcile(books), overtaken(books)
         error = _trouble(system, differences if DISPLACING.intersection(kinds) else [*differences, *late])
@@ -71,7 +72,8 @@ async def run(
     else:
         shutil.rmtree(home, ignore_errors=True)
     orders = len(system.traffic.acknowledged) if hasattr(system, "traffic") else 0
-    return Campaign(at, _commit(), seed, rounds, orders, error, str(home) if error else "", len(late))
+    decisions = len(system.desk.decided) if hasattr(system, "desk") else 0
+    return Campaign(at, _commit(), seed, rounds, orders, error, str(home) if error else "", len(late), decisions)
 
 
 async def _round(system: Installation, kind: str, dice: random.Random) -> _Span:

@@ -25,6 +25,7 @@ async def gather(system: Installation) -> Evidence:
         assert code == 0, said
     books = await asyncio.to_thread(_topics, str(system.settings.brokers), system.settings.topic_prefix)
     books.acknowledged = system.traffic.acknowledged
+    books.decisions = system.desk.decided
     books.live, books.backtest = _lines(live), _lines(again)
     books.erp = {row[0]: (row[1], row[2]) for row in await system.sql("SELECT order_id, verdict_seq, state FROM orders")}
     books.journal = [(row[0], row[1], row[2]) for row in await system.sql("SELECT order_id, verdict_seq, effect FROM journal")]
@@ -52,7 +53,16 @@ def _said(value: bytes, what: str | None) -> Said:
     record.pop("timings", None)
     record.pop("previous", None)
     content = zlib.compress(orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
-    return Said(record["order_id"], record["verdict_seq"], what or record["verdict"], content, bool(record.get("held")))
+    return Said(
+        record["order_id"],
+        record["verdict_seq"],
+        what or record["verdict"],
+        content,
+        bool(record.get("held")),
+        record.get("out") or "",
+        (record.get("decision") or {}).get("id", ""),
+        tuple(one["id"] for one in record.get("not_applied") or ()),
+    )
 
 
 def _lines(path: Path) -> dict[str, bytes]:

@@ -32,6 +32,7 @@ from orderstream.simulators.market import POLLED, Market
 from orderstream.simulators.scenario import SHOPS
 from orderstream.simulators.served import served
 from orderstream.simulators.trouble import Trouble
+from tests.faults.desk import Desk
 from tests.faults.links import Link
 from tests.faults.services import Service, Supervisor
 from tests.faults.traffic import Traffic
@@ -60,6 +61,7 @@ class Installation:
         self.settings: Settings
         self.traffic: Traffic
         self.watch: Watch
+        self.desk: Desk
         self.database = ""
 
     # -- up and down
@@ -97,7 +99,9 @@ class Installation:
             self.worker(f"w{number}")
         self.service("erp", "orderstream.consumers.erp", DATABASE=self.database)
         self.watch = Watch(self.settings)
-        self._tasks = [asyncio.create_task(self.supervisor.run()), asyncio.create_task(self.watch.run())]
+        self.desk = Desk(self.settings, self._seed)
+        runs = (self.supervisor.run(), self.watch.run(), self.desk.run())
+        self._tasks = [asyncio.create_task(run) for run in runs]
         await self.traffic.open()
         async with httpx.AsyncClient(trust_env=False) as client:
 
@@ -269,6 +273,7 @@ class Installation:
         await until(self._fetched, "what waited for its detail has it")
         # what a poll finds again from here on is nothing new
         await self.supervisor.end("fetch")
+        await self.desk.settled()
         quiet = 0
 
         async def read() -> bool:

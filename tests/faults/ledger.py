@@ -39,7 +39,7 @@ class Round(msgspec.Struct, frozen=True):
 class Campaign(msgspec.Struct, frozen=True):
     """One line of the ledger. at: ISO 8601; commit: of the code; error: why it failed, "" where it reconciled.
 
-    overtaken: numbers that a displaced worker said behind its heir's greater ones.
+    overtaken: numbers that a displaced worker said behind its heir's greater ones. decisions: of people, each checked to count once.
     """
 
     at: str
@@ -50,6 +50,7 @@ class Campaign(msgspec.Struct, frozen=True):
     error: str = ""
     evidence: str = ""
     overtaken: int = 0
+    decisions: int = 0
 
 
 class Ledger:

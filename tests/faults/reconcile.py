@@ -1,7 +1,8 @@
 """What is wrong between what was acknowledged, what came out, what the ERP holds, and what a backtest says.
 
-Law: pure, and each sentence names the order. Four books that were kept apart must agree: the shops' (acknowledged bodies), the
-topics', the ERP's, and the backtest's reading of the same raw records. One that is empty agrees with nothing: see `whole`.
+Law: pure, and each sentence names the order. Five books that were kept apart must agree: the shops' (acknowledged bodies), the
+desk's (decisions), the topics', the ERP's, and the backtest's reading of the same raw records. One that is empty agrees with
+nothing: see `whole`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from orderstream.facts import Outcome
+
 Fault = Literal["lost", "twice", "contradiction"]
 
 STRICTER = frozenset({"review", "frozen"})
@@ -18,7 +21,8 @@ STRICTER = frozenset({"review", "frozen"})
 
 class Said(NamedTuple):
     """One record of a public topic, in the sequence of its partition. what: `released`, `review`, …; content: what must not
-    change under one number.
+    change under one number. Of a verdict, out: the topic that the order stands on; decision: the id of what a person decided and
+    stands; not_applied: ids of what changes nothing, and is said so.
     """
 
     order: str
@@ -26,6 +30,9 @@ class Said(NamedTuple):
     what: str
     content: bytes
     held: bool = False
+    out: str = ""
+    decision: str = ""
+    not_applied: tuple[str, ...] = ()
 
 
 class Difference(NamedTuple):
@@ -42,6 +49,7 @@ class Evidence:
 
     verdicts: orders.verdicts. public: released, review, frozen and recalled. rejected: order ids of orders.rejected. erp: order id
     -> (verdict_seq, state); journal: (order id, verdict_seq, effect) of every effect. live, backtest: order id -> final line.
+    decisions: id -> what the desk decided and the broker acknowledged.
     """
 
     acknowledged: dict[str, set[str]] = field(default_factory=dict)
@@ -53,6 +61,7 @@ class Evidence:
     journal: list[tuple[str, int, str]] = field(default_factory=list)
     live: dict[str, bytes] = field(default_factory=dict)
     backtest: dict[str, bytes] = field(default_factory=dict)
+    decisions: dict[str, Outcome] = field(default_factory=dict)
 
 
 def reconcile(books: Evidence) -> list[Difference]:
@@ -64,12 +73,13 @@ def reconcile(books: Evidence) -> list[Difference]:
         *_contradictions(books),
         *_recalls(books),
         *_erp(books),
+        *_decided(books),
         *_backtest(books),
     ]
 
 
 def _whole(books: Evidence) -> Iterator[Difference]:
-    for name in ("acknowledged", "raw", "verdicts", "public", "erp", "journal", "live", "backtest"):
+    for name in ("acknowledged", "raw", "verdicts", "public", "erp", "journal", "live", "backtest", "decisions"):
         if not getattr(books, name):
             yield Difference("lost", "", f"nothing to compare: {name} is empty")
 
@@ -151,16 +161,66 @@ def _erp(books: Evidence) -> Iterator[Difference]:
             yield Difference("lost", order, f"{told.what} as {told.seq} never reached the ERP")
         elif held != (told.seq, "accepted" if told.what == "released" else "stopped"):
             yield Difference("contradiction", order, f"the ERP holds {held} and was last told {told.what} as {told.seq}")
+    for order, verdict in _final(books).items():
+        accepted = books.erp.get(order, (0, ""))[1] == "accepted"
+        if verdict.out == "released" and not accepted:
+            yield Difference("lost", order, "the order stands as released, and the ERP has not accepted it")
+        if verdict.out != "released" and accepted:
+            yield Difference(
+                "contradiction", order, f"the order stands as {verdict.out or 'nothing'}, and the ERP has accepted it"
+            )
+
+
+def _final(books: Evidence) -> dict[str, Said]:
+    """The last verdict of each order."""
     final: dict[str, Said] = {}
     for said in books.verdicts:
         if said.order not in final or said.seq >= final[said.order].seq:
             final[said.order] = said
-    for order, verdict in final.items():
-        accepted = books.erp.get(order, (0, ""))[1] == "accepted"
-        if verdict.what == "released" and not verdict.held and not accepted:
-            yield Difference("lost", order, "the last verdict is released, and the ERP has not accepted it")
-        if (verdict.what in STRICTER or verdict.what == "withdrawn" or verdict.held) and accepted:
-            yield Difference("contradiction", order, f"the last verdict is {verdict.what}, and the ERP has accepted it")
+    return final
+
+
+def _decided(books: Evidence) -> Iterator[Difference]:
+    """What stands is what the desk decided last and has not taken back; each decision came in force once, or it is said why not."""
+    final = _final(books)
+    by_order: dict[str, list[Outcome]] = defaultdict(list)
+    for one in books.decisions.values():
+        by_order[one.order].append(one)
+    for order, told in by_order.items():
+        verdict = final.get(order)
+        if verdict is None:
+            yield Difference("lost", order, "a decision is on the topic, and there is no verdict that says so")
+            continue
+        counting = [one for one in told if one.id not in verdict.not_applied]
+        back = {one.undoes: one.id for one in counting if one.outcome == "undone"}
+        standing = [one for one in counting if one.outcome != "undone" and one.id not in back]
+        last = max(standing, key=lambda one: (one.at, one.id), default=None)
+        served = last is not None and last.outcome == "correction" and not verdict.decision
+        wanted = {last.id} if last is not None else set(back.values()) or {""}
+        if verdict.decision not in wanted and not served:
+            yield Difference(
+                "lost", order, f"decided {sorted(wanted)}, and the last verdict goes by {verdict.decision or 'nobody'}"
+            )
+    for order, said in _in_turn(books).items():
+        known = {one.id for one in by_order.get(order, ())}
+        for decision in {said.decision for said in said} - {""} - known:
+            yield Difference("twice", order, f"it goes by {decision}, which nobody decided")
+        entered = [
+            now.decision
+            for before, now in zip([None, *said], said, strict=False)
+            if before is None or before.decision != now.decision
+        ]
+        for decision in known:
+            if entered.count(decision) > 1:
+                yield Difference("twice", order, f"decision {decision} came in force {entered.count(decision)} times")
+
+
+def _in_turn(books: Evidence) -> dict[str, list[Said]]:
+    """The verdicts of each order by their numbers, each number once."""
+    numbers: dict[str, dict[int, Said]] = defaultdict(dict)
+    for said in books.verdicts:
+        numbers[said.order][said.seq] = said
+    return {order: [by[seq] for seq in sorted(by)] for order, by in numbers.items()}
 
 
 def _backtest(books: Evidence) -> Iterator[Difference]:

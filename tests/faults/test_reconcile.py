@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from orderstream.channels import registry
+from orderstream.facts import Outcome
 from orderstream.simulators.market import Market
 from orderstream.simulators.scenario import SHOPS
 from tests.faults.kinds import KINDS
@@ -17,27 +18,32 @@ from tests.faults.traffic import Traffic
 
 
 def agreeing() -> Evidence:
-    """Four orders: A released; B released, then reviewed and recalled; C frozen; D no order at all."""
+    """Five orders: A released; B released, then reviewed and recalled; C frozen; D no order at all; E reviewed, released by a person."""
     return Evidence(
-        acknowledged={"A": {"a"}, "B": {"b"}, "C": {"c"}, "D": {"d"}},
+        acknowledged={"A": {"a"}, "B": {"b"}, "C": {"c"}, "D": {"d"}, "E": {"e"}},
         raw={"a", "b", "c", "d", "e"},
-        verdicts=[Said("A", 1, "released", b"1"), Said("B", 1, "released", b"1"), Said("B", 2, "review", b"2"), Said("C", 1, "frozen", b"1")],
+        verdicts=[
+            Said("A", 1, "released", b"1", out="released"), Said("B", 1, "released", b"1", out="released"),
+            Said("B", 2, "review", b"2", out="review"), Said("C", 1, "frozen", b"1", out="frozen"),
+            Said("E", 1, "review", b"1", out="review"), Said("E", 2, "review", b"2", out="released", decision="e1", not_applied=("e0",)),
+        ],
         public=[
             Said("A", 1, "released", b"1"), Said("B", 1, "released", b"1"), Said("B", 2, "review", b"2"),
-            Said("B", 2, "recalled", b"2"), Said("C", 1, "frozen", b"1"),
+            Said("B", 2, "recalled", b"2"), Said("C", 1, "frozen", b"1"), Said("E", 1, "review", b"1"), Said("E", 2, "released", b"2"),
         ],
         rejected={"D"},
-        erp={"A": (1, "accepted"), "B": (2, "stopped")},
-        journal=[("A", 1, "released"), ("B", 1, "released"), ("B", 2, "recalled")],
-        live={"A": b"released", "B": b"review", "C": b"frozen", "D": b"rejected"},
-        backtest={"A": b"released", "B": b"review", "C": b"frozen", "D": b"rejected"},
+        erp={"A": (1, "accepted"), "B": (2, "stopped"), "E": (2, "accepted")},
+        journal=[("A", 1, "released"), ("B", 1, "released"), ("B", 2, "recalled"), ("E", 2, "released")],
+        live={"A": b"released", "B": b"review", "C": b"frozen", "D": b"rejected", "E": b"review"},
+        backtest={"A": b"released", "B": b"review", "C": b"frozen", "D": b"rejected", "E": b"review"},
+        decisions={name: Outcome("E", at, said, "wang", name) for name, at, said in (("e0", 1, "cancelled"), ("e1", 2, "released"))},
     )  # fmt: skip
 
 
 def test_books_that_agree_have_no_difference() -> None:
     """Also where a crash repeated a record: the same number with the same content."""
     books = agreeing()
-    books.verdicts += [Said("B", 2, "review", b"2")]
+    books.verdicts += [books.verdicts[2]]
     books.public += [Said("B", 2, "recalled", b"2"), Said("A", 1, "released", b"1")]
 
     assert reconcile(books) == []
@@ -94,6 +100,31 @@ def _behind(books: Evidence) -> None:
     books.erp["B"] = (1, "accepted")
 
 
+def _decision_lost(books: Evidence) -> None:
+    books.verdicts[-1] = books.verdicts[-1]._replace(decision="", out="review")
+    books.public.pop()
+    books.journal.pop()
+    del books.erp["E"]
+
+
+def _decision_not_told(books: Evidence) -> None:
+    books.decisions["e2"] = Outcome("E", 3, "after-sales", "li", "e2")
+
+
+def _decided_twice(books: Evidence) -> None:
+    last = books.verdicts[-1]
+    books.verdicts += [last._replace(seq=3, decision="", content=b"3"), last._replace(seq=4, content=b"4")]
+
+
+def _decided_by_nobody(books: Evidence) -> None:
+    books.verdicts.append(books.verdicts[-1]._replace(seq=3, decision="e9", content=b"3"))
+    del books.decisions["e1"]
+
+
+def _taken_back(books: Evidence) -> None:
+    books.decisions["e2"] = Outcome("E", 3, "undone", "li", "e2", undoes="e1")
+
+
 def _other_verdict(books: Evidence) -> None:
     books.backtest["C"] = b"review"
 
@@ -114,6 +145,11 @@ def _other_verdict(books: Evidence) -> None:
         (_not_recalled, "contradiction", "B"),
         (_behind, "contradiction", "B"),
         (_other_verdict, "contradiction", "C"),
+        (_decision_lost, "lost", "E"),
+        (_decision_not_told, "lost", "E"),
+        (_decided_twice, "twice", "E"),
+        (_decided_by_nobody, "twice", "E"),
+        (_taken_back, "lost", "E"),
     ],
 )
 def test_each_harm_is_named(harm: Callable[[Evidence], None], fault: str, order: str) -> None:
@@ -130,7 +166,7 @@ def test_a_number_behind_a_greater_one_is_named() -> None:
     """Not among the differences, since a displaced worker may leave one; a campaign without such a fault takes none."""
     books = agreeing()
     assert overtaken(books) == []
-    books.verdicts.append(Said("B", 1, "released", b"1"))
+    books.verdicts.append(books.verdicts[1])
 
     assert [d.order for d in overtaken(books)] == ["B"]
     assert reconcile(books) == []

@@ -16,7 +16,7 @@ KINDS = ["intake-killed", "repeated", "zombie", "erp-killed", "worker-killed"]
 @pytest.mark.stream
 @pytest.mark.timeout(400)
 def test_a_minute_of_faults_loses_doubles_and_contradicts_nothing() -> None:
-    """Every acknowledged order has one final verdict, the backtest's to the byte, and one state in the ERP."""
+    """Every acknowledged order has one final verdict, the backtest's to the byte, and one state in the ERP; every decision counts once."""
     said: list[str] = []
     # not under pytest's folder, which is emptied: what failed must be there to be looked at
     home = STATE / f"short-{os.getpid()}"
@@ -25,4 +25,5 @@ def test_a_minute_of_faults_loses_doubles_and_contradicts_nothing() -> None:
     assert done.error == "", f"{done.error}\n{said}\n" + "\n".join(log.read_text()[-1500:] for log in home.glob("*.log"))
     assert [one.kind for one in done.rounds] == KINDS
     assert done.orders > 500
+    assert done.decisions > 20
     assert sum(one.lost + one.twice + one.contradictions for one in done.rounds) == 0

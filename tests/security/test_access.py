@@ -183,6 +183,9 @@ def test_a_foothold_is_worth_little() -> None:
     assert _may("wms", "read") == {"orders.released", "orders.recalled", "orders.actions"}
     assert _may("wms", "write") == {"wms.stock"}
     assert _may("desk", "read") == {"orders.review", "orders.frozen"}
+    held = {"orders.released", "orders.review", "orders.frozen"}
+    assert _may("supervisor", "read") == held | {"orders.verdicts", "orders.outcomes", "reference.updates"}
+    assert _may("supervisor", "write") == {"orders.outcomes", "reference.updates"}
     assert _may("desk", "write") == {"orders.outcomes", "reference.updates", "wms.stock"}
 
 
