@@ -11,9 +11,15 @@ SEED ?=
 MINUTES ?=
 SECONDS ?= 600
 CHANNEL ?=
+ONLY ?=
+PEERS ?=
+TIMES ?=
+PAIRS ?=
+A ?= HEAD~1
+B ?= HEAD
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast fuzz audit lint format types lock bench soak recovery faults clean
+.PHONY: help setup demo test test-fast fuzz audit lint format types lock bench compare simulate soak recovery faults clean
 
 help: ## 说明各目标 · what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,8 +67,14 @@ fuzz: setup ## 对每个渠道模糊测试 · search every channel for what brea
 faults: setup ## 每种故障 20 轮，可分次跑 · twenty rounds of every fault, in as many runs as you like: ROUNDS= MINUTES= SEED=
 	@$(BIN)/python -m tests.faults $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-bench: setup ## 从接收到判定的延迟 · webhook to verdict, paced; bench/README.md has the rest
-	$(BIN)/python bench/latency.py
+bench: setup ## 全部性能数字，一张表 · every figure of speed in one table: ORDERS= ONLY=reference,pack PEERS=folder TIMES=
+	@$(BIN)/python -m bench $(if $(ORDERS),--orders $(ORDERS)) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(TIMES),--times $(TIMES))
+
+compare: setup ## 两个提交谁更慢，逐对比较 · is commit B slower than A, pair by pair; exit 1 if so: A= [B=HEAD] PAIRS=
+	@$(BIN)/python -m bench.compare $(A) $(B) $(if $(PAIRS),--pairs $(PAIRS))
+
+simulate: setup ## 规模与费用推演 · how many machines a shop needs, and what breaks first: docs/scaling.md's figures
+	@$(BIN)/python -m bench.simulate --svg docs/scaling.svg
 
 soak: setup ## 一小时半负荷，内存是否平稳 · an hour at half capacity: is memory flat; MINUTES=10 for a short one, RATE=
 	@$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))

@@ -38,6 +38,8 @@ RAW = "ref.raw"
 OUT = {"ref.released": "released", "ref.review": "review", "ref.frozen": "frozen"}
 PARTITIONS = 8
 STALL_S = 60.0
+START_S = 300.0
+"""An engine that has not answered at all by then does not work."""
 LIMIT_S = 1_800.0
 STILL_S = 1.5
 """Without a further output for so long, after as many as there are orders, it is done: a verdict may be said again, stricter."""

@@ -392,6 +392,8 @@ def _said(outcome: Outcome) -> dict[str, float]:
     busiest = max(outcome.busy)
     return {
         **{f"p{share}_ms": round(outcome.quantile(share / 100) * 1e3, 1) for share in (50, 99)},
+        # of the last tenth of the orders: much more than p50 where a backlog grows
+        "last_ms": round(percentile(outcome.latencies[-max(1, len(outcome.latencies) // 10) :], 0.5) * 1e3, 1),
         "busiest": round(busiest, 3),
         "mean_busy": round(sum(outcome.busy) / len(outcome.busy), 3),
         "batches": round(outcome.batches, 2),

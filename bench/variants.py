@@ -82,7 +82,7 @@ def _job(asked: Asked, *, hot: float, rates: Sequence[float]) -> Iterator[Row]:
     for number in range(asked.times):
         for engine in asked.engines:
             asked.say(f"{engine.name}: {len(parts[engine.share].orders)} 单积压 · a backlog ({number + 1}/{asked.times})")
-            with asked.line() as line:
+            with _survived(asked, engine), asked.line() as line:
                 yield engines.throughput(line, engine, parts[engine.share])
     for rate in rates:
         count = engines.FIRST + int(rate * asked.warm) + int(rate * asked.seconds)
@@ -90,19 +90,19 @@ def _job(asked: Asked, *, hot: float, rates: Sequence[float]) -> Iterator[Row]:
         for number in range(asked.times):
             for engine in (one for one in asked.engines if one.paced):
                 asked.say(f"{engine.name}: {rate:g} 单/秒 · orders/s for {asked.seconds:g} s ({number + 1}/{asked.times})")
-                with asked.line() as line, _survived(asked, engine):
+                with _survived(asked, engine), asked.line() as line:
                     yield engines.paced(line, engine, part, rate, asked.warm)
 
 
 @contextlib.contextmanager
 def _survived(asked: Asked, engine: engines.Engine) -> Iterator[None]:
-    """A peer that does not keep pace is told of, and the run goes on; our own failure is one."""
+    """A peer that fails is told of, and the run goes on; our own failure is one."""
     try:
         yield
     except RunFailed as error:
         if engine.name == "orderstream":
             raise
-        asked.say(f"{engine.name}: {error}")
+        asked.say(f"{engine.name}: {error.sentence}")
 
 
 def pack(asked: Asked) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -32,7 +32,7 @@ from orderstream.engine.app import Tuning
 from orderstream.engine.changelog import CLAIM, SIGNED, Reading, claim_headers, signed_headers
 from orderstream.engine.lane import Lane, Wires
 from orderstream.engine.partitioner import Partitioner, murmur2
-from orderstream.engine.transport import Consumer, ConsumerThread
+from orderstream.engine.transport import Consumer, ConsumerThread, Gatherer, _pace
 
 # -- a lane, with a broker that acknowledges when it is told to
 
@@ -364,6 +364,82 @@ async def test_a_reopened_partition_is_drawn_at_once() -> None:
     opened.add(tp)
     drawn.thread.wake(tp)
     assert await asyncio.wait_for(waiting, 0.5) == (1, {tp: ["r"]})
+
+
+async def test_partitions_opened_together_wake_the_thread_once() -> None:
+    """A call into another loop is a system call; and after it has looked again, the next one is heard."""
+    tp = TP("t", 0)
+    drawn = Drawn(lambda *_: {})
+    drawn._records[tp] = "waiting"
+    waiting = asyncio.create_task(drawn.thread._fetch({tp}, 10))
+    await settle()
+    calls: list[Callable[[], None]] = []
+    drawn.thread._loop = SimpleNamespace(call_soon_threadsafe=calls.append)
+    drawn.thread.wake(tp)
+    drawn.thread.wake(tp)
+    assert len(calls) == 1
+    calls[0]()
+    await settle()
+    assert drawn.draws == 2
+    drawn.thread.wake(tp)
+    assert len(calls) == 2
+    waiting.cancel()
+
+
+# -- requests: few, and with company
+
+
+async def test_after_a_fetch_that_brought_something_the_next_waits() -> None:
+    """What comes meanwhile comes in one; one that brought nothing, and another broker's, keep nobody waiting."""
+    asked: list[int] = []
+    brings = {1: False, 2: True, 3: True, 4: True}
+
+    async def ask(_assignment: object, node: int, _request: object) -> bool:
+        asked.append(node)
+        return brings[len(asked)]
+
+    def paced(gather_s: float) -> Callable[[int], Coroutine[object, object, bool]]:
+        fetcher = SimpleNamespace(_proc_fetch_request=ask)
+        _pace(fetcher, gather_s)
+        return lambda node: fetcher._proc_fetch_request(None, node, None)
+
+    fetch = paced(1_000)
+    assert [await fetch(1), await fetch(1), await fetch(2)] == [False, True, True]
+    waiting = asyncio.create_task(fetch(1))
+    await settle()
+    assert asked == [1, 1, 2]
+    # the partitions are somebody else's now
+    waiting.cancel()
+    assert await waiting is False
+    asked[:] = [1]
+    fetch = paced(0.01)
+    assert [await fetch(1), await fetch(1)] == [True, True]
+
+
+async def test_what_is_due_takes_along_what_waits_for_the_same_broker() -> None:
+    """Records made at different moments leave in one request, of their own broker only; the sender is not woken to be told to wait."""
+    brokers = {TP("t", 0): 1, TP("t", 1): 1, TP("u", 0): 2}
+    gatherer = Gatherer(SimpleNamespace(leader_for_partition=brokers.get), 1 << 14, 0, 30, linger_ms=200)
+    gatherer.in_flight = set()
+    futures = [await gatherer.add_message(TP("t", 0), b"k", b"first", 1)]
+    assert gatherer.waiter().done(), "the first one sets the clock"
+    assert gatherer.drain_by_nodes(set()) == ({}, False)
+    waiter = gatherer.waiter()
+    futures += [await gatherer.add_message(tp, b"k", b"later", 1) for tp in (TP("t", 1), TP("u", 0))]
+    for tp in (TP("t", 1), TP("u", 0)):
+        gatherer._batches[tp][0]._linger_time = 1_000
+    assert not waiter.done()
+    await asyncio.wait_for(waiter, 60)
+    drained, _ = gatherer.drain_by_nodes(set())
+    assert {node: set(batches) for node, batches in drained.items()} == {1: {TP("t", 0), TP("t", 1)}}
+    # while a request is on its way, its answer is what the sender waits for
+    gatherer._batches[TP("u", 0)][0]._ctime -= 2_000
+    assert set(gatherer.drain_by_nodes({1})[0]) == {2}
+    gatherer.in_flight.add(1)
+    waiter = gatherer.waiter()
+    futures.append(await gatherer.add_message(TP("t", 0), b"k", b"last", 1))
+    assert not waiter.done()
+    assert not any(future.done() for future in futures)
 
 
 async def test_the_last_commit_is_not_the_one_that_was_already_under_way() -> None:
