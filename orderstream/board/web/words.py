@@ -138,6 +138,7 @@ TERMS: dict[str, dict[str, str]] = {
         "remapped": N_("Checked again with a new mapping"),
         "forgotten": N_("Personal data erased"),
     },
+    "trust": {"trust": N_("trusted"), "snooze": N_("rule rests")},
     "wait": {
         "unacknowledged-erp": N_("not acknowledged by the ERP"),
         "unacknowledged-wms": N_("not acknowledged by the warehouse"),

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, cast, get_args
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
@@ -146,9 +147,9 @@ def case(request: Request, case_id: str) -> Response:
         if not orders:
             raise RefusedError(NOT_ALLOWED["shop"])
         if len(orders) == 1 and not found.truncated:
-            return see_other(f"/orders/{_path(orders[0].order_id)}")
+            return see_other(f"/orders/{path_of(orders[0].order_id)}")
         if found.card.case_id != case_id:
-            return see_other(f"/cases/{_path(found.card.case_id)}")
+            return see_other(f"/cases/{path_of(found.card.case_id)}")
         values: dict[str, Any] = {
             "case": found,
             "orders": orders,
@@ -173,7 +174,7 @@ def unmask(request: Request, form: Fields) -> Response:
     """The same with the customer's data in full: written down before it is shown."""
     with enter(request, "unmask", form) as visit:
         order_id = str(form.get("order_id", ""))
-        found = _seen(visit, order_id)
+        found = seen_order(visit, order_id)
         if not visit.site.unmasking.take(visit.person.login):
             raise RefusedError(
                 N_("You have looked at very many customers in a short time. Please wait, or ask a supervisor."), 429
@@ -182,7 +183,7 @@ def unmask(request: Request, form: Fields) -> Response:
         return order_page(visit, order_id, plain=True)
 
 
-def _seen(visit: Visit, order_id: str) -> Order:
+def seen_order(visit: Visit, order_id: str) -> Order:
     """An order that this person may see. Raises RefusedError."""
     found = store.order(visit.db, order_id)
     if found is None:
@@ -194,7 +195,7 @@ def _seen(visit: Visit, order_id: str) -> Order:
 
 def order_page(visit: Visit, order_id: str, *, plain: bool = False, fragment: bool = False) -> Response:
     """The order's page. plain: personal data in full. fragment: what is live of it alone."""
-    one = _seen(visit, order_id)
+    one = seen_order(visit, order_id)
     whole = one.document or {}
     document = whole if plain else masked.document(whole, visit.person.sight)
     named = sorted({other for signal in one.signals for other in (signal.get("evidence") or {}).get("orders") or ()})
@@ -330,13 +331,13 @@ def verify(request: Request, form: Fields) -> Response:
     """Records a second look at who somebody is."""
     with enter(request, "verify", form) as visit:
         order_id = str(form.get("order_id", ""))
-        _seen(visit, order_id)
+        seen_order(visit, order_id)
         method, result = str(form.get("method", "")), str(form.get("result", ""))
         if method not in decide.METHODS or result not in decide.RESULTS:
             raise NotAllowedError("details")
         note = masked.free(str(form.get("note", "")))[:500]
         decide.verify(visit.db, person_of(visit), order_id, method, result, note=note, at=visit.now)
-        return see_other(f"/orders/{_path(order_id)}")
+        return see_other(f"/orders/{path_of(order_id)}")
 
 
 @router.get("/approvals")
@@ -371,7 +372,6 @@ def uuid_of(value: object) -> uuid.UUID:
         raise RefusedError(N_("The request was not understood. Please go back and try again."), 400) from None
 
 
-def _path(text: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415
-
+def path_of(text: str) -> str:
+    """An id as a part of an address."""
     return quote(text, safe=":")
