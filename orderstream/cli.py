@@ -460,11 +460,19 @@ def demo(
     ] = 6000,
     rate: Annotated[float, typer.Option(min=0.1, help="每秒订单数 · orders a second")] = 100.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="把结果写成 JSON · write the summary as JSON")] = None,
+    *,
+    stay: Annotated[
+        bool | None,
+        typer.Option(
+            "--stay/--no-stay", help="结束后保留看板；默认在终端里保留 · keep the board open at the end; in a terminal by default"
+        ),
+    ] = None,
 ) -> None:
     """一场直播高峰：模拟店铺、真实 Kafka、整条流水线 · A live-stream peak: simulated shops, a real Kafka, the whole line."""
     from orderstream import demo as show  # noqa: PLC0415
 
-    raise typer.Exit(show.run(_settings(), orders=orders, rate=rate, report=report))
+    stays = sys.stdin.isatty() and sys.stdout.isatty() if stay is None else stay
+    raise typer.Exit(show.run(_settings(), orders=orders, rate=rate, report=report, stay=stays))
 
 
 @app.command()
