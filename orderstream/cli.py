@@ -482,6 +482,22 @@ def board_migrate() -> None:
     typer.echo(f"表已就绪，执行了 {len(done)} 个迁移 · the tables are ready, {len(done)} migrations were run")
 
 
+@board_app.command("invite")
+def board_invite(
+    login: Annotated[str, typer.Argument(help="登录名，如邮箱 · login, an e-mail address for one")],
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="角色，可多个 · roles: reviewer desk supervisor approver analyst admin"),
+    ] = None,
+    shop: Annotated[list[str] | None, typer.Option(help="渠道:店铺，可多个，不给为全部 · channel:shop; none: all")] = None,
+    name: Annotated[str | None, typer.Option(help="显示的名字 · the name that is shown")] = None,
+) -> None:
+    """一次性链接：新账号，或忘记密码 · A one-time link for a new account, or for who forgot their password."""
+    from orderstream.board import cli  # noqa: PLC0415
+
+    typer.echo(cli.invite(_settings(), login, role or [], shop or [], name))
+
+
 @audit_app.command("verify")
 def audit_verify(
     against: Annotated[

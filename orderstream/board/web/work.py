@@ -18,13 +18,16 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import FormData, QueryParams
 
 from orderstream import money
-from orderstream.board import decide, store
+from orderstream.board import articles, decide, store
 from orderstream.board.decide import Decided, NotAllowedError, What
 from orderstream.board.store import Order, Wanted
 from orderstream.board.web import masked, picture, queries
 from orderstream.board.web.language import N_
 from orderstream.board.web.picture import Place
 from orderstream.board.web.site import PAGE, RefusedError, Visit, enter, fields, home, see_other
+from orderstream.broker import require
+from orderstream.catalogue import Code
+from orderstream.errors import BadFile
 from orderstream.windows import distance
 
 router = APIRouter(include_in_schema=False)
@@ -324,6 +327,25 @@ def undo(request: Request, form: Fields) -> Response:
     with enter(request, "decide", form) as visit:
         decide.undo(visit.db, person_of(visit), uuid_of(form.get("bulk")), at=visit.now)
         return see_other(home(str(form.get("back", "/"))))
+
+
+@router.post("/map")
+def name_article(request: Request, form: Fields) -> Response:
+    """Says which article a channel's code names; the orders that wait with it are checked again within seconds."""
+    with enter(request, "map", form) as visit:
+        order = seen_order(visit, str(form.get("order_id", "")))
+        code, sku = str(form.get("code", "")), str(form.get("sku", "")).strip()
+        lines = (order.document or {}).get("lines", ())
+        if not sku or code not in {line.get("code") for line in lines}:
+            raise RefusedError(NOT_ALLOWED["details"], 400)
+        settings = visit.site.settings
+        named = Code(order.channel, code, order.shop)
+        try:
+            articles.ask(visit.db, person_of(visit), settings, require(settings).address, named, sku, at=visit.now)
+        except BadFile as error:
+            raise RefusedError(error.sentence, 409) from None
+        visit.site.articles.stale()
+        return see_other(f"/orders/{path_of(order.order_id)}")
 
 
 @router.post("/verify")
