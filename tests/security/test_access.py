@@ -182,7 +182,7 @@ def test_a_foothold_is_worth_little() -> None:
     assert (_may("erp", "read"), _may("erp", "write")) == ({"orders.released", "orders.recalled"}, {"orders.outcomes"})
     assert _may("wms", "read") == {"orders.released", "orders.recalled", "orders.actions"}
     assert _may("wms", "write") == {"wms.stock"}
-    assert _may("board", "write") == RAW | {"catalog.skus", "orders.outcomes"}
+    assert _may("board", "write") == RAW | {"catalog.skus", "orders.outcomes", "reference.updates"}
     assert _may("desk", "read") == {"orders.review", "orders.frozen"}
     assert _may("desk", "write") == {"orders.outcomes", "reference.updates", "wms.stock"}
 
