@@ -21,7 +21,7 @@ import typer
 import typer.core
 
 from orderstream.downstream.cli import app as downstream_app
-from orderstream.errors import BUG, CODES, INTERRUPTED, RunFailed, UserError
+from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, RunFailed, UserError
 
 if TYPE_CHECKING:
     from orderstream.rejected import Wanted
@@ -69,6 +69,10 @@ app.add_typer(intake_app, name="intake")
 app.add_typer(downstream_app, name="downstream")
 actions_app = typer.Typer(context_settings=_STYLE["context_settings"])
 app.add_typer(actions_app, name="actions")
+board_app = typer.Typer(context_settings=_STYLE["context_settings"])
+audit_app = typer.Typer(help="看板的审计记录 · The board's audit.", **_STYLE)
+app.add_typer(board_app, name="board")
+app.add_typer(audit_app, name="audit")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
 Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]
@@ -455,6 +459,77 @@ def worker(
     raise typer.Exit(run_worker(settings, _broker(settings)))
 
 
+@board_app.callback(invoke_without_command=True)
+def board(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="监听地址 · address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="端口，0 为任选 · port; 0: a free one")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="指标端口，0 为任选 · metrics port; 0: a free one")] = None,
+) -> None:
+    """看板：待处理的订单、决定、审批 · The board: orders that wait for people, decisions, approvals."""
+    if context.invoked_subcommand is not None:
+        return
+    from orderstream.board import cli  # noqa: PLC0415
+
+    settings = _settings(board_host=host, board_port=port, metrics_port=metrics_port)
+    cli.run(settings, _broker(settings))
+
+
+@board_app.command("migrate")
+def board_migrate() -> None:
+    """建立或升级看板的表；看板启动时也会做 · Makes or upgrades the board's tables; starting the board does so too."""
+    from orderstream.board import store  # noqa: PLC0415
+
+    done = store.migrate(store.url(_settings()))
+    typer.echo(f"表已就绪，执行了 {len(done)} 个迁移 · the tables are ready, {len(done)} migrations were run")
+
+
+@board_app.command("invite")
+def board_invite(
+    login: Annotated[str, typer.Argument(help="登录名，如邮箱 · login, an e-mail address for one")],
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="角色，可多个 · roles: reviewer desk supervisor approver analyst admin"),
+    ] = None,
+    shop: Annotated[list[str] | None, typer.Option(help="渠道:店铺，可多个，不给为全部 · channel:shop; none: all")] = None,
+    name: Annotated[str | None, typer.Option(help="显示的名字 · the name that is shown")] = None,
+) -> None:
+    """一次性链接：新账号，或忘记密码 · A one-time link for a new account, or for who forgot their password."""
+    from orderstream.board import cli  # noqa: PLC0415
+
+    typer.echo(cli.invite(_settings(), login, role or [], shop or [], name))
+
+
+@audit_app.command("verify")
+def audit_verify(
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE", help="与先前的导出比对 · compare with an earlier export")
+    ] = None,
+) -> None:
+    """检查有没有被改动或缺失的行；有则退出码 13 · Finds a changed or missing row; exit code 13 where there is one."""
+    from orderstream.board import cli  # noqa: PLC0415
+
+    typer.echo(cli.verify_audit(_settings(), against))
+
+
+@audit_app.command("export")
+def audit_export(
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="写入文件 · write a file")] = None,
+) -> None:
+    """导出审计，每行一条 JSON · The audit as JSON lines."""
+    from orderstream.board import cli  # noqa: PLC0415
+
+    lines = cli.export_audit(_settings())
+    if out is None:
+        for line in lines:
+            typer.echo(line)
+    else:
+        try:
+            out.write_text("".join(line + "\n" for line in lines), "utf-8")
+        except OSError as error:
+            raise BadFile(f"写不了 {out} · cannot write {out}: {error.strerror}") from None
+
+
 @app.command()
 def demo(
     orders: Annotated[
@@ -462,11 +537,19 @@ def demo(
     ] = 6000,
     rate: Annotated[float, typer.Option(min=0.1, help="每秒订单数 · orders a second")] = 100.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="把结果写成 JSON · write the summary as JSON")] = None,
+    *,
+    stay: Annotated[
+        bool | None,
+        typer.Option(
+            "--stay/--no-stay", help="结束后保留看板；默认在终端里保留 · keep the board open at the end; in a terminal by default"
+        ),
+    ] = None,
 ) -> None:
     """一场直播高峰：模拟店铺、真实 Kafka、整条流水线 · A live-stream peak: simulated shops, a real Kafka, the whole line."""
     from orderstream import demo as show  # noqa: PLC0415
 
-    raise typer.Exit(show.run(_settings(), orders=orders, rate=rate, report=report))
+    stays = sys.stdin.isatty() and sys.stdout.isatty() if stay is None else stay
+    raise typer.Exit(show.run(_settings(), orders=orders, rate=rate, report=report, stay=stays))
 
 
 @app.command()

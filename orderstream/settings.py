@@ -131,7 +131,27 @@ class Settings(BaseSettings):
         None, description=_meaning("同格式的平台账户文件，改动即生效", "a file of the same format; a change takes effect at once")
     )
     database: SecretStr | None = Field(
-        None, description=_meaning("PostgreSQL 地址（示例 ERP）", "PostgreSQL's URL (the example ERP)")
+        None, description=_meaning("PostgreSQL 地址（看板、示例 ERP）", "PostgreSQL's URL (the board, the example ERP)")
+    )
+    board_host: str = Field("127.0.0.1", description=_meaning("看板的监听地址", "address that the board listens on"))
+    board_port: int = Field(8088, ge=0, le=65535, description=_meaning("看板的端口，0 为任选", "the board's port; 0: a free one"))
+    board_decide_within: str = Field(
+        "24h",
+        pattern=r"^\d+(s|m|h|d)$",
+        description=_meaning("规则包没说时，人工须在多久内决定，0s 不限", "time to decide where the pack has none; 0s: no limit"),
+    )
+    board_at_deadline: Literal["stay", "release", "cancel"] = Field(
+        "stay",
+        description=_meaning("逾期无人决定：留着、放行、取消", "what is done where nobody decided in time"),
+    )
+    board_approval_from: int = Field(
+        0, ge=0, description=_meaning("放行金额（分）达到即须审批，0 不设", "releases of so many fen need an approver; 0: none")
+    )
+    board_two_approvers_from: int = Field(
+        0, ge=0, description=_meaning("须审批的订单金额（分）达到即须两人，0 不设", "approvals of so many fen need two; 0: none")
+    )
+    board_verify: bool = Field(
+        False, description=_meaning("放行冻结订单前须二次核实身份", "frozen orders need a second identity check before release")
     )
     public_url: str | None = Field(
         None,

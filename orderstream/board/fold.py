@@ -113,18 +113,22 @@ def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int
     first = known.seq == 0
     changed = first or bool(news) or RANK[record["level"]] > RANK[known.level]
     changed = changed or (record["status"], record["total"], record["currency"]) != (known.status, known.total, known.currency)
-    known.verdict, known.level, known.score = record["verdict"], record["level"], record["score"]
-    known.pack, known.seq, known.held = record["pack"] or "", seq, record["held"]
+    gone = record["verdict"] == "withdrawn"
+    known.verdict, known.pack, known.seq, known.held = record["verdict"], record["pack"] or "", seq, record["held"]
     known.status, known.currency, known.total = record["status"], record["currency"], record["total"]
-    known.fired = fired
+    if not gone:
+        # of an order that is withdrawn the machine says no more why it was held: the board keeps it
+        known.level, known.score, known.fired = record["level"], record["score"], fired
     known.created_at, known.received_at, known.decided_at = timings["created_at"], timings["received_at"], at
+    if first or news:
+        known.signal_at = at
     if changed:
-        known.changed_seq, known.signal_at = seq, at
+        known.changed_seq = seq
     said = record.get("decision")
     if "out" in record and seq > known.out_seq:
         known.out, known.out_seq = record["out"] or "", seq
         known.out_by = ((said or {}).get("by") or "person") if known.out == "released" and said is not None else None
-    turn = Turn(edges=named(signals, known.order_id))
+    turn = Turn(edges=None if gone else named(signals, known.order_id))
     turn.events.append(
         Happened(
             known.order_id,
@@ -135,7 +139,8 @@ def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int
             f"verdict:{seq}",
         )
     )
-    turn.long = {"signals": signals, **{name: record[name] for name in ("not_available", "rules", "tags", "combinations")}}
+    if not gone:
+        turn.long = {"signals": signals, **{name: record[name] for name in ("not_available", "rules", "tags", "combinations")}}
     if said is not None and said["outcome"] in DECIDES and ours.get(said["id"], "standing") == "standing":
         turn.applied = said["id"]
         known.decision = known.decision or outcome_uuid(said["id"])
@@ -168,7 +173,8 @@ def on_place(known: Known, place: str, record: Mapping[str, Any], at: int) -> Tu
     buyer = (order.get("buyer") or {}).get("id")
     known.buyer = f"{known.channel}:{buyer}" if buyer else None
     settle(known)
-    known.deadline = earliest(known.deadline, known.ship_by)
+    if known.ship_by is not None and (known.deadline is None or known.ship_by < known.deadline):
+        known.deadline, known.escalated = known.ship_by, 0
     event = Happened(known.order_id, at, place, record["by"], {"seq": seq}, f"{place}:{seq}")
     long = {"document": order, "units": record["units"], "merge_with": record.get("merge_with", [])}
     return Turn([event], long)
@@ -252,7 +258,9 @@ def settle(known: Known) -> None:
 def bound(known: Known, limits: Mapping[str, int | None]) -> None:
     """Until when a person must have decided: the channel's ship-by, or what the pack allows from its receipt, whichever is first."""
     allowed = limits.get(known.level)
-    known.deadline = earliest(known.ship_by, None if allowed is None else known.received_at + allowed)
+    deadline = earliest(known.ship_by, None if allowed is None else known.received_at + allowed)
+    if deadline != known.deadline:
+        known.deadline, known.escalated = deadline, 0
 
 
 def earliest(*times: int | None) -> int | None:
@@ -271,11 +279,11 @@ def named(signals: Iterable[Mapping[str, Any]], order_id: str) -> frozenset[str]
 
 
 def words(order: Mapping[str, Any]) -> str:
-    """What a search finds an order by: nothing of whom it is for."""
+    """What a search finds an order by, in small letters: nothing of whom it is for."""
     found = [order["order_id"]]
     for line in order.get("lines", ()):
         found += [line.get("code") or "", line.get("sku") or "", line.get("title") or "", *(line.get("spec") or {}).values()]
-    return " ".join(dict.fromkeys(word for word in found if word))
+    return " ".join(dict.fromkeys(word for word in found if word)).lower()[:2000]
 
 
 def unmapped(order: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:

@@ -69,7 +69,7 @@ def suggestions(
         document = by_order.get(verdict["order_id"])
         for signal in verdict["signals"] if document is not None else ():
             kind = signal["evidence"].get("by", "")
-            key = _key(kind, document) if document is not None and kind in _KEYS else None
+            key = key_of(kind, document) if document is not None and kind in _KEYS else None
             if key:
                 met[kind, key, signal["rule"]].add(verdict["order_id"])
     out: list[Suggestion] = []
@@ -80,7 +80,7 @@ def suggestions(
         if len(cleared) < least or "bad" in said_of.values() or (kind, key, rule) in known:
             continue
         who = {one.by for order in cleared for one in told[order] if one.by}
-        among = {user for order in cleared if (user := _key("user", by_order[order]))} if kind == "payment" else set()
+        among = {user for order in cleared if (user := key_of("user", by_order[order]))} if kind == "payment" else set()
         name = keys.key(kind, f"{rule}\0{key}").partition(":")[2][:12]
         out.append(Suggestion(name, rule, kind, key, sorted(among) if len(among) > 1 else [], cleared, sorted(who)))
     return sorted(out, key=lambda s: (-len(s.orders), s.rule, s.id))
@@ -103,7 +103,7 @@ def snoozed(rule: str, entity: str, key: str, *, by: str, why: str, at: int, unt
     }  # fmt: skip
 
 
-def _key(kind: str, document: Mapping[str, Any]) -> str | None:
+def key_of(kind: str, document: Mapping[str, Any]) -> str | None:
     """An order's key of a kind as the channel gives it, or None."""
     return _KEYS[kind](document)
 

@@ -77,7 +77,7 @@ CREATE TABLE board.orders (
     units jsonb NOT NULL DEFAULT '[]',
     merge_with jsonb NOT NULL DEFAULT '[]',
     fired text[] NOT NULL DEFAULT '{}',       -- the rules of `signals`
-    words text NOT NULL DEFAULT '',           -- what a search finds it by: number, codes, articles; nothing personal
+    words text NOT NULL DEFAULT '',           -- what a search finds it by, in small letters: number, codes, articles; nothing personal
     buyer text,                               -- channel:buyer's number, for their history
     created_at bigint NOT NULL,
     received_at bigint NOT NULL,
@@ -93,6 +93,13 @@ CREATE TABLE board.orders (
     answer text,                              -- what the customer answered
     shipped_at bigint
 );
+-- The long parts stand beside the table, so that what is filtered and counted by is narrow: ten thousand rows in a few megabytes.
+ALTER TABLE board.orders SET (toast_tuple_target = 128, fillfactor = 80);
+ALTER TABLE board.orders
+    ALTER order_id SET STORAGE MAIN, ALTER channel SET STORAGE MAIN, ALTER shop SET STORAGE MAIN, ALTER verdict SET STORAGE MAIN,
+    ALTER level SET STORAGE MAIN, ALTER pack SET STORAGE MAIN, ALTER out SET STORAGE MAIN, ALTER out_by SET STORAGE MAIN,
+    ALTER currency SET STORAGE MAIN, ALTER status SET STORAGE MAIN, ALTER fired SET STORAGE MAIN, ALTER words SET STORAGE MAIN,
+    ALTER buyer SET STORAGE MAIN, ALTER case_id SET STORAGE MAIN, ALTER state SET STORAGE MAIN, ALTER answer SET STORAGE MAIN;
 CREATE INDEX orders_waiting ON board.orders (deadline, total DESC) WHERE state = 'waiting';
 CREATE INDEX orders_open ON board.orders (state, deadline) WHERE state IN ('waiting', 'correction', 'after-sales', 'asking');
 CREATE INDEX orders_case ON board.orders (case_id);
@@ -135,6 +142,7 @@ CREATE TABLE board.decisions (
     needs smallint NOT NULL DEFAULT 0,        -- approvers
     state text NOT NULL,                      -- asked standing refused undone overtaken
     state_before text NOT NULL,
+    signal_at bigint,                         -- the last signal that it was about
     effective_at bigint,                      -- when it took effect: at once, or with the last approval
     applied_at bigint,                        -- when the stream said so
     audit bigint,
@@ -194,3 +202,20 @@ BEGIN
 END $$;
 CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON board.audit FOR EACH ROW EXECUTE FUNCTION board.never();
 CREATE TRIGGER audit_not_emptied BEFORE TRUNCATE ON board.audit FOR EACH STATEMENT EXECUTE FUNCTION board.never();
+
+-- A code mapped here: it goes to the catalogue, then the orders that wait with it are put back to be read with it.
+CREATE TABLE board.mappings (
+    id uuid PRIMARY KEY, channel text NOT NULL, shop text, code text NOT NULL, sku text NOT NULL, move boolean NOT NULL,
+    by text NOT NULL, asked_at bigint NOT NULL,
+    read_at bigint,                           -- as of when the orders are read again: the mapping is in force by then
+    done_at bigint, orders integer, missing integer, error text
+);
+CREATE INDEX mappings_open ON board.mappings (asked_at) WHERE done_at IS NULL;
+
+-- Steps that were taken because an order had waited too long. step: reminded supervisor approver ended; done: the step, or at the end
+-- stay release cancel; whom: {"role": …, "deputies": {"boss": "li"}}.
+CREATE TABLE board.escalations (
+    id bigserial PRIMARY KEY, order_id text NOT NULL, seq integer NOT NULL, step text NOT NULL, done text NOT NULL,
+    deadline bigint NOT NULL, at bigint NOT NULL, whom jsonb NOT NULL DEFAULT '{}', UNIQUE (order_id, deadline, step)
+);
+CREATE INDEX escalations_at ON board.escalations (at);

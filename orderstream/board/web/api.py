@@ -32,21 +32,20 @@ Times are ms UTC, money is integer minor units with its currency. An order id is
 
 _bearer = HTTPBearer(auto_error=False, description="A token made on one's own page.")
 router = APIRouter(prefix="/api/v1", dependencies=[Depends(_bearer)], tags=["board"])
-ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    for code, text in (
-        (401, "No token, or none that is good"),
-        (403, "Not allowed"),
-        (429, "Too many requests"),
-        (503, "PostgreSQL is away"),
-    )
-}
 
 
 class Error(BaseModel):
     """A sentence in the language of Accept-Language."""
 
     error: str
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No token, or none that is good", "model": Error},
+    403: {"description": "Not allowed", "model": Error},
+    429: {"description": "Too many requests", "model": Error},
+    503: {"description": "PostgreSQL is away", "model": Error},
+}
 
 
 class Seen(BaseModel):
@@ -145,7 +144,7 @@ def cases(
         return _json({"cases": found.cards, "count": found.cases, "orders": found.orders})
 
 
-@router.get("/cases/{case_id:path}", responses={**ERRORS, 404: ERRORS[403] | {"description": "No such case"}})
+@router.get("/cases/{case_id:path}", responses={**ERRORS, 404: {"description": "No such case", "model": Error}})
 def case(request: Request, case_id: str) -> Response:
     """A case and its orders."""
     with enter(request, "see") as visit:
@@ -156,7 +155,7 @@ def case(request: Request, case_id: str) -> Response:
         return _json({"case": found.card, "orders": orders, "truncated": found.truncated})
 
 
-@router.get("/orders/{order_id:path}", responses={**ERRORS, 404: ERRORS[403] | {"description": "No such order"}})
+@router.get("/orders/{order_id:path}", responses={**ERRORS, 404: {"description": "No such order", "model": Error}})
 def order(request: Request, order_id: str, unmask: bool = False) -> Response:
     """An order with its signals, decisions and time line. `unmask=true` shows the customer in full, and is written down."""
     with enter(request, "unmask" if unmask else "see", writes=unmask) as visit:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
@@ -21,7 +22,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from orderstream.board import store
 from orderstream.board.decide import NotAllowedError
 from orderstream.board.store import Pool
-from orderstream.board.web import accounts, api, gate, office, work
+from orderstream.board.web import accounts, api, figures, gate, office, whitelist, work
 from orderstream.board.web.accounts import AccountError
 from orderstream.board.web.language import N_, say
 from orderstream.board.web.site import COOKIE, HERE, RefusedError, SignedOutError, Site, site_of, tongue
@@ -86,7 +87,7 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
         path="/oidc",
     )
     app.add_middleware(_Guarded)
-    for part in (gate, work, office, api):
+    for part in (gate, work, office, whitelist, figures, api):
         app.include_router(part.router)
     app.add_api_route("/static/{name}", _static, include_in_schema=False)
     app.add_api_route("/live", _live, include_in_schema=False)
@@ -97,6 +98,7 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
     app.add_exception_handler(AccountError, _account)
     app.add_exception_handler(NoDatabase, _away)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _unclear)
     return app
 
 
@@ -213,6 +215,15 @@ async def _away(request: Request, error: Exception) -> Response:
         ),
         again=True,
     )
+
+
+async def _unclear(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    if not _asks_for_data(request):
+        return _sentence(request, 400, N_("This cannot be done"), work.UNCLEAR)
+    # where and what, never what was sent: it may be somebody's
+    said = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+    return JSONResponse({"error": say(tongue(request), work.UNCLEAR), "detail": said}, 422)
 
 
 async def _http(request: Request, error: Exception) -> Response:

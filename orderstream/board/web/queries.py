@@ -94,3 +94,26 @@ def table_is_there(db: Db, name: str) -> bool:
     """Whether a part of the installation has made its table."""
     row = db.execute("SELECT to_regclass(%s) IS NOT NULL AS there", (name,)).fetchone()
     return row is not None and bool(row["there"])
+
+
+def buyers(db: Db, may: Sequence[str], now: int, days: int = 30, limit: int = 50) -> list[dict[str, Any]]:
+    """The buyers with the most findings in the last days: channel, how much they ordered and what became of it, their newest order."""
+    return db.execute(
+        f"SELECT {_PROFILE}, (array_agg(order_id ORDER BY created_at DESC))[1] AS newest FROM board.orders"
+        " WHERE buyer IS NOT NULL AND received_at > %s AND (%s OR channel || ':' || shop = ANY(%s))"
+        " GROUP BY buyer HAVING sum(cardinality(fired)) > 0 ORDER BY sum(score) DESC, buyer LIMIT %s",
+        (now - days * 86_400_000, not may, list(may), limit),
+    ).fetchall()
+
+
+def profile(db: Db, buyer: str) -> dict[str, Any] | None:
+    """What is known of one buyer, of all that the board has."""
+    return db.execute(f"SELECT {_PROFILE} FROM board.orders WHERE buyer = %s GROUP BY buyer", (buyer,)).fetchone()
+
+
+_PROFILE = (
+    "min(channel) AS channel, count(*) AS orders, sum(score) AS score, min(currency) AS currency, sum(total) AS total,"
+    " count(*) FILTER (WHERE cardinality(fired) > 0) AS marked, count(*) FILTER (WHERE held) AS held,"
+    " count(*) FILTER (WHERE out = 'released') AS released, count(*) FILTER (WHERE status IN ('cancelled', 'refunded')) AS withdrawn,"
+    " min(created_at) AS since, max(created_at) AS last"
+)

@@ -22,7 +22,7 @@ from jinja2.utils import missing
 from starlette.datastructures import FormData
 
 from orderstream.board import store
-from orderstream.board.decide import Terms
+from orderstream.board.cli import terms
 from orderstream.board.store import Db, Pool, answering
 from orderstream.board.web import accounts, language, masked
 from orderstream.board.web.accounts import Person
@@ -77,7 +77,7 @@ class Site:
         """Sign-ins, links and passwords, by the client's address."""
         self.pages = Limit(rate=20, burst=120)
         self.unmasking = Limit(rate=1 / 60, burst=60)
-        self.terms = Terms()
+        self.terms = terms(settings)
         self.live = Live(pool)
         self.cards: Kept[str] = Kept()
         self.facets: Kept[store.Facets] = Kept()

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, cast, get_args
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
@@ -17,13 +18,16 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import FormData, QueryParams
 
 from orderstream import money
-from orderstream.board import decide, store
+from orderstream.board import articles, decide, store
 from orderstream.board.decide import Decided, NotAllowedError, What
 from orderstream.board.store import Order, Wanted
 from orderstream.board.web import masked, picture, queries
 from orderstream.board.web.language import N_
 from orderstream.board.web.picture import Place
 from orderstream.board.web.site import PAGE, RefusedError, Visit, enter, fields, home, see_other
+from orderstream.broker import require
+from orderstream.catalogue import Code
+from orderstream.errors import BadFile
 from orderstream.windows import distance
 
 router = APIRouter(include_in_schema=False)
@@ -146,9 +150,9 @@ def case(request: Request, case_id: str) -> Response:
         if not orders:
             raise RefusedError(NOT_ALLOWED["shop"])
         if len(orders) == 1 and not found.truncated:
-            return see_other(f"/orders/{_path(orders[0].order_id)}")
+            return see_other(f"/orders/{path_of(orders[0].order_id)}")
         if found.card.case_id != case_id:
-            return see_other(f"/cases/{_path(found.card.case_id)}")
+            return see_other(f"/cases/{path_of(found.card.case_id)}")
         values: dict[str, Any] = {
             "case": found,
             "orders": orders,
@@ -173,7 +177,7 @@ def unmask(request: Request, form: Fields) -> Response:
     """The same with the customer's data in full: written down before it is shown."""
     with enter(request, "unmask", form) as visit:
         order_id = str(form.get("order_id", ""))
-        found = _seen(visit, order_id)
+        found = seen_order(visit, order_id)
         if not visit.site.unmasking.take(visit.person.login):
             raise RefusedError(
                 N_("You have looked at very many customers in a short time. Please wait, or ask a supervisor."), 429
@@ -182,7 +186,7 @@ def unmask(request: Request, form: Fields) -> Response:
         return order_page(visit, order_id, plain=True)
 
 
-def _seen(visit: Visit, order_id: str) -> Order:
+def seen_order(visit: Visit, order_id: str) -> Order:
     """An order that this person may see. Raises RefusedError."""
     found = store.order(visit.db, order_id)
     if found is None:
@@ -194,7 +198,7 @@ def _seen(visit: Visit, order_id: str) -> Order:
 
 def order_page(visit: Visit, order_id: str, *, plain: bool = False, fragment: bool = False) -> Response:
     """The order's page. plain: personal data in full. fragment: what is live of it alone."""
-    one = _seen(visit, order_id)
+    one = seen_order(visit, order_id)
     whole = one.document or {}
     document = whole if plain else masked.document(whole, visit.person.sight)
     named = sorted({other for signal in one.signals for other in (signal.get("evidence") or {}).get("orders") or ()})
@@ -325,18 +329,37 @@ def undo(request: Request, form: Fields) -> Response:
         return see_other(home(str(form.get("back", "/"))))
 
 
+@router.post("/map")
+def name_article(request: Request, form: Fields) -> Response:
+    """Says which article a channel's code names; the orders that wait with it are checked again within seconds."""
+    with enter(request, "map", form) as visit:
+        order = seen_order(visit, str(form.get("order_id", "")))
+        code, sku = str(form.get("code", "")), str(form.get("sku", "")).strip()
+        lines = (order.document or {}).get("lines", ())
+        if not sku or code not in {line.get("code") for line in lines}:
+            raise RefusedError(NOT_ALLOWED["details"], 400)
+        settings = visit.site.settings
+        named = Code(order.channel, code, order.shop)
+        try:
+            articles.ask(visit.db, person_of(visit), settings, require(settings).address, named, sku, at=visit.now)
+        except BadFile as error:
+            raise RefusedError(error.sentence, 409) from None
+        visit.site.articles.stale()
+        return see_other(f"/orders/{path_of(order.order_id)}")
+
+
 @router.post("/verify")
 def verify(request: Request, form: Fields) -> Response:
     """Records a second look at who somebody is."""
     with enter(request, "verify", form) as visit:
         order_id = str(form.get("order_id", ""))
-        _seen(visit, order_id)
+        seen_order(visit, order_id)
         method, result = str(form.get("method", "")), str(form.get("result", ""))
         if method not in decide.METHODS or result not in decide.RESULTS:
             raise NotAllowedError("details")
         note = masked.free(str(form.get("note", "")))[:500]
         decide.verify(visit.db, person_of(visit), order_id, method, result, note=note, at=visit.now)
-        return see_other(f"/orders/{_path(order_id)}")
+        return see_other(f"/orders/{path_of(order_id)}")
 
 
 @router.get("/approvals")
@@ -371,7 +394,6 @@ def uuid_of(value: object) -> uuid.UUID:
         raise RefusedError(N_("The request was not understood. Please go back and try again."), 400) from None
 
 
-def _path(text: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415
-
+def path_of(text: str) -> str:
+    """An id as a part of an address."""
     return quote(text, safe=":")

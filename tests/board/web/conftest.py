@@ -88,7 +88,7 @@ def board(database: str) -> Iterator[Board]:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium."""
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield browser
@@ -112,7 +112,7 @@ def browse(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
         )
         if cookie is not None:
             context.add_cookies([{"name": COOKIE, "value": cookie, "url": board.url}])
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         context.on("weberror", lambda error: errors.append(str(error.error)))
         opened.append(context)
         return context

