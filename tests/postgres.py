@@ -85,7 +85,8 @@ def postgres() -> Iterator[str]:
 
 
 def another(server: str, name: str, template: str = "template1") -> str:
-    """Makes a database on a server; its URL. template: the database that it is a copy of."""
+    """Makes a database on a server, anew where it is there; its URL. template: the database that it is a copy of."""
     with psycopg.connect(server, autocommit=True) as db:
+        db.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
         db.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
     return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
