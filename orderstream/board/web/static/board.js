@@ -96,8 +96,8 @@
     else {
       const wanted = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
       if (!wanted) return;
-      if (wanted.matches("input, select, textarea")) wanted.focus();
-      else wanted.click();
+      wanted.focus();
+      if (!wanted.matches("input:not([type=radio]), select, textarea")) wanted.click();
     }
     event.preventDefault();
   });
