@@ -279,11 +279,11 @@ def named(signals: Iterable[Mapping[str, Any]], order_id: str) -> frozenset[str]
 
 
 def words(order: Mapping[str, Any]) -> str:
-    """What a search finds an order by: nothing of whom it is for."""
+    """What a search finds an order by, in small letters: nothing of whom it is for."""
     found = [order["order_id"]]
     for line in order.get("lines", ()):
         found += [line.get("code") or "", line.get("sku") or "", line.get("title") or "", *(line.get("spec") or {}).values()]
-    return " ".join(dict.fromkeys(word for word in found if word))
+    return " ".join(dict.fromkeys(word for word in found if word)).lower()[:2000]
 
 
 def unmapped(order: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:

@@ -202,8 +202,8 @@ def _where(wanted: Wanted, at: int) -> tuple[str, dict[str, Any]]:
         values["older"] = at - wanted.older
     if wanted.asked:
         parts.append("asked > 0")
-    for number, word in enumerate(wanted.text.split()):
-        parts.append(f"case_id IN (SELECT case_id FROM board.orders WHERE state = 'waiting' AND words ILIKE %(word{number})s)")
+    for number, word in enumerate(wanted.text.lower().split()):
+        parts.append(f"case_id IN (SELECT case_id FROM board.orders WHERE state = 'waiting' AND words LIKE %(word{number})s)")
         values[f"word{number}"] = "%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     return " AND ".join(parts), values
 
@@ -221,27 +221,28 @@ class Facets(msgspec.Struct, frozen=True):
 
 def facets(db: Db, at: int, may: Sequence[str] = ()) -> Facets:
     """What the wall can be filtered by. at: ms, for what is overdue."""
-    mine = "state = 'waiting' AND (%(all)s OR channel || ':' || shop = ANY(%(may)s))"
     values = {"all": not may, "may": list(may), "at": at}
-
-    def grouped(what: str, source: str = "board.orders") -> list[tuple[str, int]]:
-        rows = db.execute(f"SELECT {what} AS it, count(*) AS n FROM {source} WHERE {mine} GROUP BY 1 ORDER BY 2 DESC, 1", values)
-        return [(row["it"], row["n"]) for row in rows]
-
-    sums = db.execute(
-        "SELECT count(*) FILTER (WHERE asked IS NOT NULL) AS asked, count(*) FILTER (WHERE deadline < %(at)s) AS overdue"
-        f" FROM board.orders WHERE {mine}",
+    found = db.execute(
+        """
+        WITH waits AS MATERIALIZED (
+            SELECT channel, channel || ':' || shop AS shop, level, fired, asked IS NOT NULL AS asked, deadline < %(at)s AS overdue
+            FROM board.orders WHERE state = 'waiting' AND (%(all)s OR channel || ':' || shop = ANY(%(may)s))
+        )
+        SELECT CASE GROUPING(channel, shop, level) WHEN 3 THEN 'channels' WHEN 5 THEN 'shops' WHEN 6 THEN 'levels' ELSE 'all' END AS what,
+            coalesce(channel, shop, level) AS it, count(*) AS n,
+            count(*) FILTER (WHERE asked) AS asked, count(*) FILTER (WHERE overdue) AS overdue
+        FROM waits GROUP BY GROUPING SETS ((channel), (shop), (level), ())
+        UNION ALL SELECT 'rules', rule, count(*), 0, 0 FROM waits CROSS JOIN unnest(fired) AS rule GROUP BY rule
+        ORDER BY n DESC, it
+        """,
         values,
-    ).fetchone()
-    assert sums is not None
-    return Facets(
-        grouped("channel"),
-        grouped("channel || ':' || shop"),
-        grouped("rule", "board.orders CROSS JOIN unnest(fired) AS rule"),
-        grouped("level"),
-        sums["asked"],
-        sums["overdue"],
-    )
+    ).fetchall()
+    total = next(row for row in found if row["what"] == "all")
+
+    def of(what: str) -> list[tuple[str, int]]:
+        return [(row["it"], row["n"]) for row in found if row["what"] == what]
+
+    return Facets(of("channels"), of("shops"), of("rules"), of("levels"), total["asked"], total["overdue"])
 
 
 # -- one case, one order ------------------------------------------------------------------------------------------------

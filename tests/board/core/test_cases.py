@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orderstream.board import cases, store
 from orderstream.board.store import Db
-from tests.board.core.records import Feed, oid, signal, verdict
+from tests.board.core.records import Feed, T, oid, signal, verdict
 from tests.postgres import another
 
 NUMBERS = [f"A{n}" for n in range(8)]
@@ -106,3 +106,29 @@ def test_whoever_has_a_case_open_is_led_on(db: Db, feed: Feed) -> None:
 
     assert {None if case is None else case.card.waiting for case in found.values()} == {2}
     assert len({case.card.case_id for case in found.values() if case}) == 1
+
+
+def test_what_is_filtered_and_searched_is_found(db: Db, feed: Feed) -> None:
+    """Each filter alone, what it can be filtered by with how many, and a search by code or number in any case."""
+    feed.waiting("A1", signal("duplicate-order"), total=100)
+    feed.waiting("api:live:B2", signal("platform-hold"), total=900)
+    feed.waiting("C3", signal("duplicate-order"), signal("user-burst"), total=500)
+
+    def found(**asked: object) -> set[str]:
+        cards = store.waiting(db, store.Wanted(**asked), T + 1000).cards  # type: ignore[arg-type]
+        return {row.order_id for card in cards for row in store.case(db, card.case_id).orders}  # type: ignore[union-attr]
+
+    assert found() == {oid("A1"), "api:live:B2", oid("C3")}
+    assert (
+        found(shops=("api:live",)) == found(levels=("high",)) == found(least=501) == found(may=("api:live",)) == {"api:live:B2"}
+    )
+    assert found(rules=("user-burst",)) == found(text="a1 c3") | found(text="C3 收纳架") == {oid("C3")}
+    assert found(older=1000) == found()
+    assert found(older=1001) == set()
+    assert found(text="TB-981 b2") == {"api:live:B2"}
+    assert found(text="100%") == found(text="13800000000") == set()
+    facets = store.facets(db, T)
+    assert facets.shops == [("api:main", 2), ("api:live", 1)]
+    assert facets.rules == [("duplicate-order", 2), ("platform-hold", 1), ("user-burst", 1)]
+    assert (facets.channels, facets.levels, facets.asked, facets.overdue) == ([("api", 3)], [("medium", 2), ("high", 1)], 0, 0)
+    assert store.facets(db, T, ("api:live",)).rules == [("platform-hold", 1)]
