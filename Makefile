@@ -19,7 +19,7 @@ A ?= HEAD~1
 B ?= HEAD
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast fuzz audit lint format types lock bench compare simulate soak recovery faults clean
+.PHONY: help setup demo test test-fast fuzz audit lint format types texts lock bench compare simulate soak recovery faults clean
 
 help: ## 说明各目标 · what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -81,6 +81,11 @@ soak: setup ## 一小时半负荷，内存是否平稳 · an hour at half capaci
 
 recovery: setup ## 带一整天状态重启要多久 · a worker restarted with a day of state; ORDERS= (1000000)
 	@$(BIN)/python -m bench.recovery $(if $(ORDERS),--orders $(ORDERS))
+
+texts: setup ## 看板的新文字收入译文表 · bring new texts of the board into its Chinese catalogue
+	@mkdir -p build
+	$(BIN)/pybabel -q extract -F orderstream/board/web/locale/babel.cfg -k N_ --no-location -o build/board.pot orderstream/board/web
+	$(BIN)/pybabel -q update -D board -l zh -i build/board.pot -o orderstream/board/web/locale/zh/board.po --no-fuzzy-matching --omit-header
 
 lock: ## 重新生成锁定文件（需要 uv）· write the lock file anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra dev pyproject.toml --output-file requirements.lock

@@ -99,6 +99,7 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
     app.add_exception_handler(NoDatabase, _away)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _unclear)
+    app.add_exception_handler(Exception, _bug)
     return app
 
 
@@ -224,6 +225,13 @@ async def _unclear(request: Request, error: Exception) -> Response:
     # where and what, never what was sent: it may be somebody's
     said = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
     return JSONResponse({"error": say(tongue(request), work.UNCLEAR), "detail": said}, 422)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    # the server logs it with its traceback
+    del error
+    text = N_("That is a mistake of ours, and nothing was done. Please try again; if it stays so, tell an administrator.")
+    return _sentence(request, 500, N_("Something went wrong"), text)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -5,10 +5,8 @@ Law: whoever changes who may do what is named in the audit in the same transacti
 
 from __future__ import annotations
 
-import csv
-import io
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Request
@@ -25,20 +23,6 @@ from orderstream.board.web.work import NOT_ALLOWED, person_of
 
 router = APIRouter(include_in_schema=False)
 Fields = Annotated[FormData, Depends(fields)]
-
-
-def table(names: list[str], rows: list[list[Any]], file: str) -> Response:
-    """A CSV that Excel opens with its Chinese in it; a cell that would be a formula there is text."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow(["'" + cell if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@"} else cell for cell in row])
-    return Response(
-        "\ufeff" + out.getvalue(),
-        media_type="text/csv; charset=utf-8",
-        headers={"content-disposition": f'attachment; filename="{file}"'},
-    )
 
 
 # -- rejects, audit -----------------------------------------------------------------------------------------------------------

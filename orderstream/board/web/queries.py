@@ -112,7 +112,7 @@ def profile(db: Db, buyer: str) -> dict[str, Any] | None:
 
 
 _PROFILE = (
-    "min(channel) AS channel, count(*) AS orders, sum(score) AS score, min(currency) AS currency, sum(total) AS total,"
+    "min(channel) AS channel, count(*) AS orders, sum(score)::bigint AS score, min(currency) AS currency, sum(total)::bigint AS total,"
     " count(*) FILTER (WHERE cardinality(fired) > 0) AS marked, count(*) FILTER (WHERE held) AS held,"
     " count(*) FILTER (WHERE out = 'released') AS released, count(*) FILTER (WHERE status IN ('cancelled', 'refunded')) AS withdrawn,"
     " min(created_at) AS since, max(created_at) AS last"

@@ -41,8 +41,9 @@ def listen(host: str, port: int) -> socket.socket:
 async def run(settings: Settings, place: str, stop: asyncio.Event, listener: socket.socket) -> None:
     """Serves pages and API until `stop` is set. place: PostgreSQL's URL."""
     pool = store.pool(place, CONNECTIONS)
+    app = create_app(settings, pool)
     config = uvicorn.Config(
-        create_app(settings, pool),
+        app,
         ws="none",
         proxy_headers=False,
         access_log=False,
@@ -56,6 +57,8 @@ async def run(settings: Settings, place: str, stop: asyncio.Event, listener: soc
     waiting = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        # those who have a page open are let go: the server would wait for them
+        await app.state.site.live.end()
         server.should_exit = True
         await serving
     finally:

@@ -207,7 +207,8 @@ def own(request: Request) -> None:
     if origin in (None, "null"):
         fine = request.headers.get("sec-fetch-site", "same-origin") in {"same-origin", "none"}
     else:
-        fine = urlsplit(origin).netloc == request.headers.get("host", "")
+        public = site_of(request).settings.public_url
+        fine = urlsplit(origin).netloc in {request.headers.get("host", ""), urlsplit(public or "").netloc or None}
     if not fine:
         raise RefusedError(N_("This form is too old. Please go back, reload the page and try again."))
 

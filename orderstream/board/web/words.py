@@ -199,6 +199,7 @@ TERMS: dict[str, dict[str, str]] = {
         "customer-address": N_("customer: wrong address"),
         "undone": N_("taken back"),
     },
+    "by": {"machine": N_("the machine"), "orderstream": N_("a setting")},
     "entity": {
         "user": N_("buyer account"),
         "person": N_("person"),

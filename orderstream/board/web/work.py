@@ -291,14 +291,16 @@ def decide_orders(request: Request, form: Fields) -> Response:
         if what == "correction" and form.get("correct"):
             details["correct"] = masked.free(str(form["correct"]))[:500]
         if what == "release" and form.get("merge_with"):
-            details["merge_with"] = [str(value) for value in form.getlist("merge_with")][:50]
+            known = store.order(visit.db, next(iter(seen))) if len(seen) == 1 else None
+            may = set(known.merge_with) if known is not None else set()
+            details["merge_with"] = sorted(may.intersection(str(value) for value in form.getlist("merge_with")))
         done = decide.decide(
             visit.db,
             person_of(visit),
             seen,
             what,
             str(form.get(f"reason-{what}", "")),
-            note=str(form.get("note", ""))[:500],
+            note=masked.free(str(form.get("note", "")))[:500],
             details=details or None,
             at=visit.now,
             terms=visit.site.terms,

@@ -33,14 +33,20 @@ ARTICLES = [
 
 
 def order(number: str, at: int, code: str, price: str, title: str, colour: str, **more: Any) -> dict[str, Any]:
-    """A raw record of the own shop."""
+    """A raw record of the own shop, of somebody who shares nothing with the others."""
+    n = int(number[1:])
     body = {
         "order_id": number, "revision": 1, "status": "paid", "created_at": times.text(at), "updated_at": times.text(at),
         "currency": "CNY", "total": price, "ship_by": times.text(at + 8 * times.HOUR),
-        "buyer": {"id": f"u-{number}", "registered_at": "2025-01-01T00:00:00Z", "device": f"d-{number}", "ip": "203.0.113.7", "phone": "13800000000"},
+        "buyer": {
+            "id": f"u-{number}", "registered_at": "2025-01-01T00:00:00Z", "device": f"d-{number}", "ip": f"{110 + n}.10.20.7",
+            "phone": f"1380000010{n}",
+        },
         "payment": {"id": f"p-{number}", "method": "alipay"},
-        "ship_to": {"name": "李雷", "phone": "13800000001", "country": "CN", "province": "浙江省", "city": "杭州市", "district": "西湖区",
-                    "detail": f"文三路{int(number[1:])}号", "postcode": "310012"},
+        "ship_to": {
+            "name": "赵钱孙李周吴郑王冯陈"[n] + "雷", "phone": f"1380000020{n}", "country": "CN", "province": "浙江省",
+            "city": "杭州市", "district": "西湖区", "detail": f"文三路{n}号", "postcode": "310012",
+        },
         "lines": [{"id": "1", "code": code, "title": title, "quantity": 1, "price": price, "spec": {"颜色": colour}}],
         **more,
     }  # fmt: skip

@@ -73,9 +73,10 @@
   document.addEventListener("change", (event) => {
     const all = event.target.closest("[data-all]");
     if (all) for (const one of document.querySelectorAll(`input[name="${all.dataset.all}"]`)) one.checked = all.checked;
-    const form = event.target.closest("form");
+    const form = event.target.form;
     const count = form && form.querySelector("[data-chosen]");
-    if (count) count.textContent = String(form.querySelectorAll('input[name="orders"]:checked').length);
+    // ticks stand in the table, outside of the form that they belong to
+    if (count) count.textContent = String([...form.elements].filter((one) => one.name === "orders" && one.checked).length);
   });
 
   // the desk's keyboard; nothing is decided by a key alone: it opens and focuses, Enter decides
@@ -95,8 +96,8 @@
     else {
       const wanted = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
       if (!wanted) return;
-      if (wanted.matches("input, select, textarea")) wanted.focus();
-      else wanted.click();
+      wanted.focus();
+      if (!wanted.matches("input:not([type=radio]), select, textarea")) wanted.click();
     }
     event.preventDefault();
   });
@@ -113,4 +114,5 @@
   document.addEventListener("change", (event) => { const form = event.target.closest("form[data-decisions]"); if (form) decision(form); });
   document.addEventListener("htmx:afterSettle", decisions);
   decisions();
+  body.dataset.ready = "";
 })();
