@@ -134,6 +134,42 @@ class Settings(BaseSettings):
         None,
         description=_meaning("PostgreSQL 地址：看板、下游、示例 ERP", "PostgreSQL's URL: board, downstream, the example ERP"),
     )
+    board_host: str = Field("127.0.0.1", description=_meaning("看板的监听地址", "address that the board listens on"))
+    board_port: int = Field(8088, ge=0, le=65535, description=_meaning("看板的端口，0 为任选", "the board's port; 0: a free one"))
+    board_decide_within: str = Field(
+        "24h",
+        pattern=r"^\d+(s|m|h|d)$",
+        description=_meaning("规则包没说时，人工须在多久内决定，0s 不限", "time to decide where the pack has none; 0s: no limit"),
+    )
+    board_at_deadline: Literal["stay", "release", "cancel"] = Field(
+        "stay",
+        description=_meaning("逾期无人决定：留着、放行、取消", "what is done where nobody decided in time"),
+    )
+    board_approval_from: int = Field(
+        0, ge=0, description=_meaning("放行金额（分）达到即须审批，0 不设", "releases of so many fen need an approver; 0: none")
+    )
+    board_two_approvers_from: int = Field(
+        0, ge=0, description=_meaning("须审批的订单金额（分）达到即须两人，0 不设", "approvals of so many fen need two; 0: none")
+    )
+    board_verify: bool = Field(
+        False, description=_meaning("放行冻结订单前须二次核实身份", "frozen orders need a second identity check before release")
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#]+/?$",
+        description=_meaning("浏览器访问看板的地址，反向代理之后必设", "where browsers find the board; needed behind a proxy"),
+    )
+    oidc_issuer: str | None = Field(
+        None, pattern=r"^https?://", description=_meaning("公司统一登录（OIDC）的 issuer", "issuer of the company's sign-in (OIDC)")
+    )
+    oidc_client_id: str | None = Field(None, description=_meaning("在其处登记的客户端", "our client id there"))
+    oidc_client_secret: SecretStr | None = Field(None, description=_meaning("其密钥", "its secret"))
+    oidc_trust_username: bool = Field(
+        False,
+        description=_meaning(
+            "没有已验证邮箱时，以 preferred_username 认人", "know people by preferred_username where no e-mail is verified"
+        ),
+    )
     downstream_host: str = Field("127.0.0.1", description=_meaning("仓库核对包裹的监听地址", "address that answers /check"))
     downstream_port: int = Field(
         8082, ge=0, le=65535, description=_meaning("其端口，0 为任选", "port that answers /check; 0: a free one")
@@ -153,6 +189,7 @@ class Settings(BaseSettings):
     @field_validator(
         "brokers", "kafka_ca", "kafka_cert", "kafka_cert_key", "kafka_user", "kafka_password", "kafka_password_file",
         "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database", "delivery_url",
+        "public_url", "oidc_issuer", "oidc_client_id", "oidc_client_secret",
         mode="before",
     )  # fmt: skip
     @classmethod

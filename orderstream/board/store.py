@@ -27,8 +27,8 @@ Pool: TypeAlias = "ConnectionPool[psycopg.Connection[DictRow]]"
 State = Literal["waiting", "decided", "correction", "after-sales", "asking", "closed"]
 Sort = Literal["urgent", "amount", "newest", "oldest"]
 
-_MIGRATE = 7_011
-"""Advisory locks: two processes that start at once make the schema once."""
+_MIGRATE, _WRITE = 7_011, 7_013
+"""Advisory locks: the schema is made once, and orders and cases have one writer at a time."""
 
 
 def now() -> int:
@@ -78,6 +78,17 @@ def pool(place: str, size: int = 8) -> Pool:
         check=ConnectionPool.check_connection,
         kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 3},
     )
+
+
+@contextmanager
+def writing(db: Db) -> Iterator[None]:
+    """A transaction that changes orders or cases: one at a time, so none waits for another crosswise; all of it or nothing.
+
+    A batch from Kafka takes some 50 ms, a decision a few.
+    """
+    with db.transaction():
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITE,))
+        yield
 
 
 def migrate(place: str) -> list[str]:
@@ -493,11 +504,12 @@ def pack(db: Db, version: str | None = None) -> dict[str, Any] | None:
 
 
 class Deputy(msgspec.Struct, frozen=True):
-    """`deputy` stands in for `person` from `since` until `until` (ms, excluded). Names are login names."""
+    """`deputy` stands in for `person`, with these of their roles, from `since` until `until` (ms, excluded). Names are login names."""
 
     id: int
     person: str
     deputy: str
+    roles: list[str]
     since: int
     until: int
     by: str
@@ -507,7 +519,7 @@ class Deputy(msgspec.Struct, frozen=True):
 def deputies(db: Db, at: int | None = None) -> list[Deputy]:
     """Who stands in for whom: now and planned; at: in force at this time alone."""
     found = db.execute(
-        "SELECT id, person, deputy, since, until, by, at FROM board.deputies"
+        "SELECT id, person, deputy, roles, since, until, by, at FROM board.deputies"
         " WHERE %(at)s::bigint IS NULL OR (since <= %(at)s AND until > %(at)s) ORDER BY since, id",
         {"at": at},
     )

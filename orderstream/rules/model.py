@@ -111,7 +111,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     sharing: Literal["sku"] | None = None
     members: str | None = None
     profile: str | None = None
-    needs: tuple[Literal["stock", "rate"], ...] = ()
+    needs: tuple[Literal["stock", "rate", "history"], ...] = ()
     confidence: Confidence = "likely"
     """How sure a key must be at least for the rule to count what meets there; `identity` says how sure each is."""
     tag_only: bool = False
@@ -129,11 +129,15 @@ class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a level means: the verdict, and the actions where a rule names none of its own."""
+    """What a level means: the verdict, and the actions where a rule names none of its own.
+
+    decide_within: a duration from its receipt in which a person decides an order of this level.
+    """
 
     verdict: Literal["released", "review", "frozen"]
     weight: int = 0
     actions: tuple[Action, ...] = ()
+    decide_within: str | None = None
 
 
 class Limits(NamedTuple):
