@@ -71,6 +71,8 @@ board_app = typer.Typer(context_settings=_STYLE["context_settings"])
 audit_app = typer.Typer(help="看板的审计记录 · The board's audit.", **_STYLE)
 app.add_typer(board_app, name="board")
 app.add_typer(audit_app, name="audit")
+actions_app = typer.Typer(context_settings=_STYLE["context_settings"])
+app.add_typer(actions_app, name="actions")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
 Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]
@@ -933,6 +935,76 @@ def _activated(activation: Any) -> None:
 
     since = times.text(max(activation.at, 0))
     typer.echo(f"{activation.cause} {activation.version}：自 {since} 生效 · in force from {since}, by {activation.by}")
+
+
+# actions
+
+
+@actions_app.callback(invoke_without_command=True)
+def actions(ctx: typer.Context) -> None:
+    """执行 orders.actions：通知、短信确认、锁库存、验证 · Does what orders.actions asks for; pages behind links."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from orderstream.actions.process import run  # noqa: PLC0415
+
+    raise typer.Exit(run(_settings()))
+
+
+@actions_app.command("list")
+def actions_list(
+    order: Annotated[str | None, typer.Option("--order", help="某个订单的全部 · all of one order")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="最多几条 · at most so many")] = 100,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="各种状态 · every state, not only dead letters")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON · as JSON")] = False,
+) -> None:
+    """死信：办不成的动作与消息，及其原因 · Dead letters: what could not be done, and why."""
+    from orderstream.actions import show  # noqa: PLC0415
+
+    found = show.rows(_settings(), everything=everything, order=order, most=limit)
+    if as_json:
+        typer.echo(show.as_json(found))
+        return
+    _table("动作与消息 · actions and messages", show.COLUMNS, show.table(found))
+
+
+@actions_app.command("show")
+def actions_show(one: Annotated[str, typer.Argument(metavar="ID", help="编号（可只写开头） · its id, or its beginning")]) -> None:
+    """一条的全部 · All of one."""
+    from orderstream.actions import show  # noqa: PLC0415
+
+    for field, value in show.in_full(_settings(), one):
+        typer.echo(f"{field}\t{value}")
+
+
+@actions_app.command("retry")
+def actions_retry(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="编号或订单号 · ids, or order ids")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="全部死信 · all dead letters")] = False,
+) -> None:
+    """修好之后重办死信；办成过的绝不重办 · Puts dead letters back after the fix; what succeeded is never repeated."""
+    if not ids and not everything:
+        raise typer.BadParameter("请指明哪些，或 --all · say which ones, or --all")
+    from orderstream.actions import show  # noqa: PLC0415
+
+    back = show.again(_settings(), ids or [], everything=everything)
+    for one in back:
+        typer.echo(one)
+    typer.echo(f"重办 {len(back)} 条 · put back")
+
+
+@actions_app.command("meeting")
+def actions_meeting(
+    one: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="编号、案件或订单；不给则列出 · id, case or order; none: a list")
+    ] = None,
+    language: Annotated[str, typer.Option("--language", help="zh 或 en · zh or en")] = "zh",
+) -> None:
+    """高风险案件的会议记录（Markdown） · The record of a high-risk case's meeting, as Markdown."""
+    from orderstream.actions import show  # noqa: PLC0415
+
+    typer.echo(show.meetings(_settings(), one, language))
 
 
 @app.command("settings")

@@ -217,6 +217,24 @@ class Metrics:
             registry=r,
         )
 
+        # -- actions: what a verdict asks for, done ----------------------------------------------------------------------
+        # kind: action, notify, confirm, lock, unlock, challenge. outcome: done, failed (tried again), dead, dropped (no longer wanted).
+        self.deeds: Counter = Counter(
+            "orderstream_messages_total", "执行的动作与消息 / actions and messages by outcome", ["kind", "outcome"], registry=r
+        )
+        # state: waiting (whatever is not done), dead (a person must look).
+        self.messages: Gauge = Gauge("orderstream_messages_open", "账本里的消息 / messages in the ledger", ["state"], registry=r)
+        # 0 where nothing is late. Quiet hours, back-off and a receiver's pace are no lateness: what waits for them is not due.
+        self.overdue: Gauge = Gauge(
+            "orderstream_messages_overdue_seconds", "到期未办的最久 / how long the oldest due one has waited", registry=r
+        )
+        # outcome: shown, done, asked, customer-confirmed, …, and why not: unknown, expired, used, changed, busy, away.
+        self.links: Counter = Counter("orderstream_links_total", "签名链接的使用 / uses of signed links", ["outcome"], registry=r)
+        # 1 or 0; at 0 nothing is read and nothing done, and nothing lost.
+        self.actions_database: Gauge = Gauge(
+            "orderstream_actions_database", "动作执行的 PostgreSQL 是否可用 / whether PostgreSQL answers the executor", registry=r
+        )
+
         # -- the example consumers -------------------------------------------------------------------------------------
         # consumer: erp, wms. effect: released, recalled, intercept, cancelled, lock, unlock, stock, repeat, old, forgotten.
         self.applied: Counter = Counter(

@@ -169,6 +169,20 @@ def test_lock_and_unlock_may_come_in_either_sequence(wms):
     assert wms.stock("SKU1", 0) == (9, ["o1"])
 
 
+def test_a_command_and_the_action_that_it_comes_from_are_one_lock(wms):
+    """What route asked for and `orderstream actions` commands is locked once; the command's end unlocks."""
+    feed(wms, released("o1", 1, quantity=3), action("o1", 1, "lock-stock"))
+    feed(wms, recalled("o1", 2))
+
+    def command(what: str) -> tuple[str, bytes]:
+        return "wms.commands", orjson.dumps({"id": "0" * 32, "order_id": "o1", "verdict_seq": 1, "command": what, "until": None, "why": "rule"})
+
+    assert feed(wms, command("lock")) == ["repeat"]
+    assert wms.stock("SKU1", 0) == (7, ["o1"])
+    assert feed(wms, command("unlock"), command("lock"), action("o1", 1, "lock-stock")) == ["unlock", "repeat", "repeat"]
+    assert wms.stock("SKU1", 0) == (10, [])
+
+
 def test_stock_is_told_once_and_as_a_whole(wms):
     """After a change the SKU's whole state is told; once told, nothing is."""
     first = wms.unsaid(0)
