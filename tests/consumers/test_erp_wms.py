@@ -175,7 +175,9 @@ def test_a_command_and_the_action_that_it_comes_from_are_one_lock(wms):
     feed(wms, recalled("o1", 2))
 
     def command(what: str) -> tuple[str, bytes]:
-        return "wms.commands", orjson.dumps({"id": "0" * 32, "order_id": "o1", "verdict_seq": 1, "command": what, "until": None, "why": "rule"})
+        return "wms.commands", orjson.dumps(
+            {"id": "0" * 32, "order_id": "o1", "verdict_seq": 1, "command": what, "until": None, "why": "rule"}
+        )
 
     assert feed(wms, command("lock")) == ["repeat"]
     assert wms.stock("SKU1", 0) == (7, ["o1"])

@@ -1,4 +1,4 @@
-"""A PostgreSQL for the session, a database for each test, and processes of ours that a test may kill."""
+"""What downstream's tests share: packs with short limits, records, and processes of ours that a test may kill."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import re
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
-import psycopg
 import pytest
 
 from orderstream import kafka, topics
@@ -20,37 +18,7 @@ from orderstream.rules.book import Activation, activation_record, pack_record
 from orderstream.rules.model import Downstream, Outcome, Policy, Text
 from orderstream.rules.pack import Pack
 from orderstream.settings import Settings
-from tests.postgres import postgres
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The URL of this session's PostgreSQL."""
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture
-def database(server: str) -> Iterator[str]:
-    """The URL of an empty database, gone after the test."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    with psycopg.connect(server, autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name}")
-        yield (
-            re.sub(r"/[^/?]*(\?|$)", rf"/{name}\1", server, count=1)
-            if not server.startswith("postgresql:///")
-            else other(server, name)
-        )
-        db.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def other(server: str, name: str) -> str:
-    """The same server, another database."""
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
-    return make_conninfo(**{**conninfo_to_dict(server), "dbname": name})
-
 
 LEVELS = {
     "none": Outcome("released"),
