@@ -54,10 +54,14 @@ def values(settings: Settings, topic: str) -> list[dict]:
 class Process:
     """One of our processes; `kill` is SIGKILL. prelude: code that it runs first, to die at a chosen moment."""
 
-    def __init__(self, log: Path, *arguments: str, env: dict[str, str], prelude: str = "", module: str = "orderstream") -> None:
+    def __init__(
+        self, log: Path, *arguments: str, env: dict[str, str], prelude: str = "", module: str = "orderstream.cli"
+    ) -> None:
+        # imported, not run as __main__: that would be a second copy of the module, without what the prelude has changed
+        main = "main" if module == "orderstream.cli" else "_main"
         run = (
-            f"{prelude}\nimport runpy, sys; sys.argv = {['x', *arguments]!r}\n"
-            f"sys.path.insert(0, '.'); runpy.run_module({module!r}, run_name='__main__', alter_sys=False)"
+            f"{prelude}\nimport importlib, sys; sys.argv = {['x', *arguments]!r}\n"
+            f"sys.exit(importlib.import_module({module!r}).{main}())"
         )
         self.log = log
         with log.open("ab") as out:
@@ -101,7 +105,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """`run(*arguments, env=…, prelude=…, module=…)` starts a process; what is left is killed after the test."""
     started: list[Process] = []
 
-    def start(*arguments: str, env: dict[str, str] | None = None, prelude: str = "", module: str = "orderstream") -> Process:
+    def start(*arguments: str, env: dict[str, str] | None = None, prelude: str = "", module: str = "orderstream.cli") -> Process:
         base = {"ORDERSTREAM_METRICS_PORT": "0", "ORDERSTREAM_DOWNSTREAM_PORT": "0", "ORDERSTREAM_STATE_DIR": str(tmp_path)}
         log = tmp_path / f"process{len(started)}.log"
         started.append(Process(log, *arguments, env={**base, **(env or {})}, prelude=prelude, module=module))

@@ -213,10 +213,15 @@ def test_postgres_away_is_a_pause_and_nobody_is_told_go(fresh_topics, database, 
 
 def test_nobody_is_told_go_by_who_has_not_read_to_the_end(database):
     """Without a word on each partition of released and recalled within ten seconds nothing is fresh."""
+    topics = ("orders.released", "orders.recalled")
     with connect(database) as db:
-        assert not store.fresh(db, 100_000)
-        store.seen(db, store.READER, [("orders.released", 0), ("orders.recalled", 0)], 95_000)
-        assert store.fresh(db, 100_000)
-        assert not store.fresh(db, 105_000)
-        store.advance(db, store.READER, "orders.recalled", 1, 5)
-        assert not store.fresh(db, 100_000)
+        store.seen(db, store.READER, [(topic, 0) for topic in topics], 95_000)
+        assert store.fresh(db, 100_000, 1)
+        assert not store.fresh(db, 105_000, 1)
+        # a partition that nobody has read yet
+        assert not store.fresh(db, 100_000, 2)
+        store.advance(db, store.READER, topics[0], 1, 5)
+        store.advance(db, store.READER, topics[1], 1, 5)
+        assert not store.fresh(db, 100_000, 2)
+        store.seen(db, store.READER, [(topic, 1) for topic in topics], 95_001)
+        assert store.fresh(db, 100_000, 2)
