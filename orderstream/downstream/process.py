@@ -72,6 +72,11 @@ class Watch:
         self.settings, self.metrics, self.db, self.limits = settings, metrics, db, limits
         self.swept = 0.0
         self.tidied = 0.0
+        # there from the first scrape: a series that begins with its first event shows no increase
+        for kind in WAITS:
+            metrics.overdue.labels(kind)
+        for topic in OTHERS:
+            metrics.unread.labels(topic)
 
     def position(self, topic: str, partition: int) -> int:
         """Where the tables stand."""

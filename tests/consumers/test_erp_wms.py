@@ -14,14 +14,15 @@ from pathlib import Path
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orderstream import topics
 from orderstream.consumers.erp import Erp
-from orderstream.consumers.inbox import Tombstone
+from orderstream.consumers.inbox import Resume, Tombstone
 from orderstream.consumers.wms import Wms
-from orderstream.errors import BadFile
+from orderstream.errors import BadFile, NoDatabase
 from orderstream.simulators import make
 from tests.waiting import wait_until
 
@@ -285,6 +286,21 @@ def test_the_simulated_stock_is_a_file_that_the_wms_takes(tmp_path):
     store = Wms(tmp_path / "wms.sqlite")
     assert store.load(path) == len(lines)
     store.close()
+
+
+async def test_a_database_that_is_away_when_partitions_come_is_not_read_past():
+    """The consumer is told, and ends or begins anew: it never starts where Kafka remembers."""
+
+    class Consumer:
+        async def end_offsets(self, assigned):
+            return dict.fromkeys(assigned, 10)
+
+    def away(topic: str, partition: int) -> int:
+        raise NoDatabase("away")
+
+    resume = Resume(Consumer(), away, "")
+    await resume.on_partitions_assigned({TopicPartition("orders.released", 0)})
+    assert isinstance(resume.trouble, NoDatabase)
 
 
 # on a real broker
