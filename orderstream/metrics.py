@@ -223,7 +223,7 @@ class Metrics:
             "orderstream_messages_total", "执行的动作与消息 / actions and messages by outcome", ["kind", "outcome"], registry=r
         )
         # state: waiting (whatever is not done), dead (a person must look).
-        self.messages: Gauge = Gauge("orderstream_messages", "账本里的消息 / messages in the ledger", ["state"], registry=r)
+        self.messages: Gauge = Gauge("orderstream_messages_open", "账本里的消息 / messages in the ledger", ["state"], registry=r)
         # 0 where nothing is late. Quiet hours, back-off and a receiver's pace are no lateness: what waits for them is not due.
         self.overdue: Gauge = Gauge(
             "orderstream_messages_overdue_seconds", "到期未办的最久 / how long the oldest due one has waited", registry=r

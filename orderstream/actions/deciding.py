@@ -89,7 +89,7 @@ def _decide(db: Db, person: Person, link: Link, reason: str, note: str, terms: T
         return Said("not-allowed", {"why": error.code})
     if link.order_id in done.refused:
         why = done.refused[link.order_id]
-        return Said(why.code, {"by": why.by or "", "decision": why.decision or ""})
+        return Said("asked-before" if why.code == "asked" else why.code, {})
     return Said("asked" if link.order_id in done.asked else "done", {})
 
 
@@ -97,7 +97,7 @@ def _approve(db: Db, person: Person, link: Link, now: int) -> Said:
     try:
         ended = decide.approve(db, person, UUID(link.about), yes=link.what == "approve", at=now)
     except NotAllowedError as error:
-        return Said("changed" if error.code == "changed" else "not-allowed", {"why": error.code})
+        return Said({"changed": "changed", "not-asked": "not-waiting"}.get(error.code, "not-allowed"), {"why": error.code})
     return Said({"effective": "approved", "more": "more", "refused": "refused-it"}[ended], {})
 
 

@@ -47,11 +47,20 @@ _ENDS = {"done", "asked", "approved", "more", "refused-it"}
 
 
 def create_app(
-    settings: Settings, pool: Pool, file: Callable[[], Receivers], metrics: Metrics, terms: Terms | None = None
+    settings: Settings,
+    pool: Pool,
+    file: Callable[[], Receivers],
+    metrics: Metrics,
+    terms: Terms | None = None,
+    limits: tuple[Limit, Limit] | None = None,
 ) -> FastAPI:
-    """The pages. file: the receivers' file as it stands now; terms: what a decision needs, as the board has it."""
+    """The pages. file: the receivers' file as it stands now; terms: what a decision needs, as the board has it.
+
+    limits: of one client's pages, and of those that were no link of ours.
+    """
     app = FastAPI(title="orderstream links", docs_url=None, redoc_url=None, openapi_url=None)
-    pages_ = _Pages(settings, pool, file, metrics, terms or Terms())
+    # a person opens a few pages; who asks for hundreds is looking for numbers that are right
+    pages_ = _Pages(settings, pool, file, metrics, terms or Terms(), *(limits or (Limit(1.0, 30), Limit(0.1, 10))))
     app.add_api_route("/healthz", pages_.health, methods=["GET"])
     app.add_api_route("/style.css", pages_.style, methods=["GET"])
     for letter, page, act in (
@@ -73,15 +82,22 @@ def create_app(
 
 
 class _Pages:
-    def __init__(self, settings: Settings, pool: Pool, file: Callable[[], Receivers], metrics: Metrics, terms: Terms) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        file: Callable[[], Receivers],
+        metrics: Metrics,
+        terms: Terms,
+        asked: Limit,
+        missed: Limit,
+    ) -> None:
         self._settings, self._pool, self._file, self._metrics, self._terms = settings, pool, file, metrics, terms
         self._signer = Signer(settings.hash_key())
         self._words = Words()
         self._env = pages.environment()
         self._base = public_url(settings)
-        # a person opens a few pages; who asks for hundreds is looking for numbers that are right
-        self._asked = Limit(rate=1.0, burst=30)
-        self._missed = Limit(rate=0.1, burst=10)
+        self._asked, self._missed = asked, missed
         self._css = (pages.HERE / "static" / "style.css").read_text("utf-8")
 
     def health(self) -> PlainTextResponse:

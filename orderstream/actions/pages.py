@@ -70,6 +70,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "done-release": ("已放行。", "Released."),
     "done-cancel": ("已取消。", "Cancelled."),
     "asked": ("这一单需要审批人同意，申请已提交。", "This release needs an approver, who has been asked."),
+    "asked-before": ("这一单已经在等审批人同意。", "This order waits for an approver already."),
     "approved": ("已同意，订单放行。", "Approved: the order is released."),
     "more": ("已记录，还需要另一位审批人同意。", "Noted. One more approver is needed."),
     "refused-it": ("已记录您的不同意，订单不放行。", "Noted: the order is not released."),

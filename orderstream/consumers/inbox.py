@@ -201,7 +201,12 @@ class Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         ends = await self.consumer.end_offsets(assigned)
         for partition in assigned:
-            position = self.position(partition.topic.removeprefix(self.prefix), partition.partition)
+            try:
+                position = self.position(partition.topic.removeprefix(self.prefix), partition.partition)
+            except NoDatabase as error:
+                # raised here it would only be logged, and reading would begin where Kafka remembers
+                self.trouble = error
+                return
             if position > ends[partition]:
                 # reading on would take the new topic's first records for repeats
                 self.trouble = UserError(

@@ -78,6 +78,8 @@ class Sender:
         self.rest_until = 0.0
         self.taken_at = 0
         """When the ERP last took a record, ms."""
+        for outcome in ("delivered", "failed", "dead"):
+            metrics.deliveries.labels(outcome)
         self.one = asyncio.Lock()
         """A connection has one transaction at a time."""
 

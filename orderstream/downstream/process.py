@@ -72,6 +72,11 @@ class Watch:
         self.settings, self.metrics, self.db, self.limits = settings, metrics, db, limits
         self.swept = 0.0
         self.tidied = 0.0
+        # there from the first scrape: a series that begins with its first event shows no increase
+        for kind in WAITS:
+            metrics.overdue.labels(kind)
+        for topic in OTHERS:
+            metrics.unread.labels(topic)
 
     def position(self, topic: str, partition: int) -> int:
         """Where the tables stand."""
@@ -158,7 +163,7 @@ def answered(settings: Settings, metrics: Metrics) -> Iterator[int]:
             f" · cannot listen on {settings.downstream_host}:{settings.downstream_port}: {error.strerror}"
         ) from None
     connections = pool(url(settings))
-    app = check.create_app(connections, metrics, lambda: settings.shop_secrets(*check.SECRETS))
+    app = check.create_app(connections, metrics, settings.partitions, lambda: settings.shop_secrets(*check.SECRETS))
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, ws="none", server_header=False, lifespan="off")
     )

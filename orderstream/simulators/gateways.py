@@ -13,7 +13,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import msgspec
@@ -96,7 +96,7 @@ class Gateways:
         body = await request.json()
         stamp = str(body.get("timestamp", "0"))
         sign = base64.b64encode(hmac.digest(f"{stamp}\n{self.secret}".encode(), b"", hashlib.sha256)).decode()
-        if abs(time.time() - int(stamp)) > 3_600 or body.get("sign") != sign or token != "token":
+        if abs(time.time() - int(stamp)) > 3_600 or body.get("sign") != sign or token != "token":  # noqa: S105  a name
             return JSONResponse({"code": 19021, "msg": "sign match fail or timestamp is not within one hour"}, 400)
         if body.get("msg_type") != "interactive" or "elements" not in body.get("card", {}):
             return JSONResponse({"code": 9499, "msg": "Bad Request"}, 400)
@@ -143,7 +143,7 @@ class MailServer:
         self.port = 0
         self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> MailServer:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
