@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from orderstream.errors import BUG, CODES, INTERRUPTED, RunFailed, UserError
+from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, RunFailed, UserError
 
 if TYPE_CHECKING:
     from orderstream.rejected import Wanted
@@ -63,6 +63,10 @@ app.add_typer(rejected_app, name="rejected")
 app.add_typer(intake_app, name="intake")
 actions_app = typer.Typer(context_settings=_STYLE["context_settings"])
 app.add_typer(actions_app, name="actions")
+board_app = typer.Typer(context_settings=_STYLE["context_settings"])
+audit_app = typer.Typer(help="看板的审计记录 · The board's audit.", **_STYLE)
+app.add_typer(board_app, name="board")
+app.add_typer(audit_app, name="audit")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
 Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]
@@ -447,6 +451,61 @@ def worker(
 
     settings = _settings(metrics_port=metrics_port)
     raise typer.Exit(run_worker(settings, _broker(settings)))
+
+
+@board_app.callback(invoke_without_command=True)
+def board(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="监听地址 · address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="端口，0 为任选 · port; 0: a free one")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="指标端口，0 为任选 · metrics port; 0: a free one")] = None,
+) -> None:
+    """看板：待处理的订单、决定、审批 · The board: orders that wait for people, decisions, approvals."""
+    if context.invoked_subcommand is not None:
+        return
+    from orderstream.board import cli  # noqa: PLC0415
+
+    settings = _settings(board_host=host, board_port=port, metrics_port=metrics_port)
+    cli.run(settings, _broker(settings))
+
+
+@board_app.command("migrate")
+def board_migrate() -> None:
+    """建立或升级看板的表；看板启动时也会做 · Makes or upgrades the board's tables; starting the board does so too."""
+    from orderstream.board import store  # noqa: PLC0415
+
+    done = store.migrate(store.url(_settings()))
+    typer.echo(f"表已就绪，执行了 {len(done)} 个迁移 · the tables are ready, {len(done)} migrations were run")
+
+
+@audit_app.command("verify")
+def audit_verify(
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE", help="与先前的导出比对 · compare with an earlier export")
+    ] = None,
+) -> None:
+    """检查有没有被改动或缺失的行；有则退出码 13 · Finds a changed or missing row; exit code 13 where there is one."""
+    from orderstream.board import cli  # noqa: PLC0415
+
+    typer.echo(cli.verify_audit(_settings(), against))
+
+
+@audit_app.command("export")
+def audit_export(
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="写入文件 · write a file")] = None,
+) -> None:
+    """导出审计，每行一条 JSON · The audit as JSON lines."""
+    from orderstream.board import cli  # noqa: PLC0415
+
+    lines = cli.export_audit(_settings())
+    if out is None:
+        for line in lines:
+            typer.echo(line)
+    else:
+        try:
+            out.write_text("".join(line + "\n" for line in lines), "utf-8")
+        except OSError as error:
+            raise BadFile(f"写不了 {out} · cannot write {out}: {error.strerror}") from None
 
 
 @app.command()

@@ -3,6 +3,7 @@
 Law: what is known of an order is a function of the set of its records. Its revision in force is the greatest by
 (revision, updated_at, received_at); a repeat of (revision, updated_at) changes nothing, in whatever order they come; it was
 received when its earliest record was. Catalogue and pack are those in force when the revision was received.
+A record that we put back to have it read `again` is a revision of its own, right behind the one that it repeats.
 Reason: webhooks are repeated, overtake each other, and come after a crash once more.
 """
 
@@ -202,14 +203,16 @@ class Normaliser:
         body = _short(raw)
         told = order.revision if order.revision is not None else ABSENT
         updated = order.updated_at if order.updated_at is not None else ABSENT
-        same = self._same(state, told, updated, body)
+        if raw.again:
+            body = f"{body}@{raw.received_at}"
+        same = self._same(state, told, updated, body, again=raw.again)
         if same is not None:
             if same.position == position:
                 return self._again(state, position, now)
             if (same.received_at, same.body) <= (raw.received_at, body):
                 return Normalised()
             state.revisions.remove(same)
-        revision = Revision(told, updated, raw.received_at, body, frozenset(), position)
+        revision = Revision(told, updated, raw.received_at, body, frozenset(), position, raw.again)
         state.revisions.append(revision)
         state.revisions.sort(key=lambda r: (r.key, r.body))
         state.position = position
@@ -254,11 +257,11 @@ class Normaliser:
         return Reading(kept.order, pack, kept.received_at, first, self._books.catalogue, self._keys)
 
     @staticmethod
-    def _same(state: OrderState, number: int, updated: int, body: str) -> Revision | None:
+    def _same(state: OrderState, number: int, updated: int, body: str, *, again: bool) -> Revision | None:
         """The revision that a record repeats. Where the channel gives neither number nor time, only the same bytes repeat."""
         for revision in state.revisions:
-            told = (revision.number, revision.updated_at) == (number, updated)
-            if told and ((number, updated) != (ABSENT, ABSENT) or revision.body == body):
+            told = revision.again == again and (revision.number, revision.updated_at) == (number, updated)
+            if told and ((not again and (number, updated) != (ABSENT, ABSENT)) or revision.body == body):
                 return revision
         return None
 

@@ -23,6 +23,7 @@ class Raw(msgspec.Struct, frozen=True, gc=False):
 
     received_at: ms UTC, when intake had the whole body. headers: lower-case names, only those that a parser needs.
     verified: how the sender was proved ("hmac-sha256", "replay"). detail: the platform's answer to a thin event, if any.
+    again: we said it once more ourselves, as of received_at, so that it is read with the catalogue of then: no repeat of the channel's.
     """
 
     channel: str
@@ -32,6 +33,7 @@ class Raw(msgspec.Struct, frozen=True, gc=False):
     headers: dict[str, str] = {}
     verified: str = "replay"
     detail: bytes | None = None
+    again: bool = False
 
 
 class Discount(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -33,6 +33,8 @@ class Revision(msgspec.Struct, array_like=True):
     body: str
     said: frozenset[int]
     position: int
+    again: bool = False
+    """We had it read once more: it counts from then on, beside the channel's own record."""
 
     @property
     def key(self) -> tuple[int, int, int]:

@@ -131,7 +131,31 @@ class Settings(BaseSettings):
         None, description=_meaning("同格式的平台账户文件，改动即生效", "a file of the same format; a change takes effect at once")
     )
     database: SecretStr | None = Field(
-        None, description=_meaning("PostgreSQL 地址（示例 ERP）", "PostgreSQL's URL (the example ERP)")
+        None, description=_meaning("PostgreSQL 地址（看板、示例 ERP）", "PostgreSQL's URL (the board, the example ERP)")
+    )
+    board_host: str = Field("127.0.0.1", description=_meaning("看板的监听地址", "address that the board listens on"))
+    board_port: int = Field(8088, ge=0, le=65535, description=_meaning("看板的端口，0 为任选", "the board's port; 0: a free one"))
+    public_url: str | None = Field(
+        None,
+        description=_meaning("浏览器看到的看板地址，如 https://board.example.com", "the board's address as browsers see it"),
+    )
+    board_decide_within: str = Field(
+        "24h",
+        pattern=r"^\d+(s|m|h|d)$",
+        description=_meaning("规则包没说时，人工须在多久内决定，0s 不限", "time to decide where the pack has none; 0s: no limit"),
+    )
+    board_at_deadline: Literal["stay", "release", "cancel"] = Field(
+        "stay",
+        description=_meaning("逾期无人决定：留着、放行、取消", "what is done where nobody decided in time"),
+    )
+    board_approval_from: int = Field(
+        0, ge=0, description=_meaning("放行金额（分）达到即须审批，0 不设", "releases of so many fen need an approver; 0: none")
+    )
+    board_two_approvers_from: int = Field(
+        0, ge=0, description=_meaning("须审批的订单金额（分）达到即须两人，0 不设", "approvals of so many fen need two; 0: none")
+    )
+    board_verify: bool = Field(
+        False, description=_meaning("放行冻结订单前须二次核实身份", "frozen orders need a second identity check before release")
     )
     actions_file: Path | None = Field(
         None,
@@ -155,7 +179,8 @@ class Settings(BaseSettings):
 
     @field_validator(
         "brokers", "kafka_ca", "kafka_cert", "kafka_cert_key", "kafka_user", "kafka_password", "kafka_password_file",
-        "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database", "actions_file",
+        "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database", "public_url",
+        "actions_file",
         mode="before",
     )  # fmt: skip
     @classmethod

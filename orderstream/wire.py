@@ -80,6 +80,8 @@ def raw_headers(raw: Raw) -> list[tuple[str, bytes]]:
     out += [(f"h.{k}", v.encode()) for k, v in raw.headers.items()]
     if raw.detail is not None:
         out.append(("detail", raw.detail))
+    if raw.again:
+        out.append(("again", b"1"))
     return out
 
 
@@ -117,4 +119,4 @@ def _read(channel: str, headers: Sequence[tuple[str, bytes]], value: bytes | Non
         raise EnvelopeError(f"header {error}") from error
     if channel not in CHANNELS:
         raise EnvelopeError(f"no channel {channel!r}")
-    return Raw(channel, shop, received_at, value or b"", kept, verified, given.get("detail"))
+    return Raw(channel, shop, received_at, value or b"", kept, verified, given.get("detail"), "again" in given)

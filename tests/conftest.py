@@ -95,6 +95,25 @@ def fresh_topics(brokers: str) -> Iterator[Callable[..., Settings]]:
             topics.now(topics.delete(brokers, settings))
 
 
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[str]:
+    """The URL of a real PostgreSQL of this session's own, with a migrated database `board_template` to copy."""
+    from orderstream.board import store
+    from tests.postgres import another, postgres
+
+    with postgres() as server:
+        store.migrate(another(server, "board_template"))
+        yield server
+
+
+@pytest.fixture
+def database(database_server: str) -> str:
+    """The URL of a fresh database with the board's schema, and nothing in it."""
+    from tests.postgres import another
+
+    return another(database_server, f"t{uuid.uuid4().hex[:12]}", "board_template")
+
+
 class _Errors(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

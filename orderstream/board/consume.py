@@ -214,18 +214,21 @@ def _save(db: Db, fresh: Iterable[Known], known: Iterable[Known], long: Mapping[
             *(None if v is None else Jsonb(v, dumps=orjson.dumps) for v in values),
         ]
 
-    added = [row(one, new=True) for one in fresh]
+    new = list(fresh)
     with db.cursor() as cursor:
-        if added:
-            cursor.executemany(_INSERT, added)
+        if new:
+            cursor.executemany(_INSERT, [row(one, new=True) for one in new])
         cursor.executemany(_UPDATE, [[*row(one, new=False), one.order_id] for one in known])
-    if added:
+    if new:
         # others' evidence may have named it before its own record came
-        db.execute(
+        found = db.execute(
             "UPDATE board.orders o SET case_id = m.case_id FROM board.members m"
-            " WHERE m.order_id = o.order_id AND o.order_id = ANY(%s)",
-            ([one[0] for one in added],),
+            " WHERE m.order_id = o.order_id AND o.order_id = ANY(%s) RETURNING o.order_id, o.case_id",
+            ([one.order_id for one in new],),
         )
+        cases_of = {row["order_id"]: row["case_id"] for row in found}
+        for one in new:
+            one.case_id = cases_of.get(one.order_id)
 
 
 def tell(db: Db, events: Iterable[Happened]) -> None:

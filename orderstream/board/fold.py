@@ -133,7 +133,7 @@ def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int
             None,
             {"seq": seq, "verdict": known.verdict, "level": known.level, "rules": fired, "new": [] if first else news},
             f"verdict:{seq}",
-        )  # fmt: skip
+        )
     )
     turn.long = {"signals": signals, **{name: record[name] for name in ("not_available", "rules", "tags", "combinations")}}
     if said is not None and said["outcome"] in DECIDES and ours.get(said["id"], "standing") == "standing":
@@ -168,7 +168,8 @@ def on_place(known: Known, place: str, record: Mapping[str, Any], at: int) -> Tu
     buyer = (order.get("buyer") or {}).get("id")
     known.buyer = f"{known.channel}:{buyer}" if buyer else None
     settle(known)
-    known.deadline = earliest(known.deadline, known.ship_by)
+    if known.ship_by is not None and (known.deadline is None or known.ship_by < known.deadline):
+        known.deadline, known.escalated = known.ship_by, 0
     event = Happened(known.order_id, at, place, record["by"], {"seq": seq}, f"{place}:{seq}")
     long = {"document": order, "units": record["units"], "merge_with": record.get("merge_with", [])}
     return Turn([event], long)
@@ -252,7 +253,9 @@ def settle(known: Known) -> None:
 def bound(known: Known, limits: Mapping[str, int | None]) -> None:
     """Until when a person must have decided: the channel's ship-by, or what the pack allows from its receipt, whichever is first."""
     allowed = limits.get(known.level)
-    known.deadline = earliest(known.ship_by, None if allowed is None else known.received_at + allowed)
+    deadline = earliest(known.ship_by, None if allowed is None else known.received_at + allowed)
+    if deadline != known.deadline:
+        known.deadline, known.escalated = deadline, 0
 
 
 def earliest(*times: int | None) -> int | None:

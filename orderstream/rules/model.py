@@ -128,11 +128,15 @@ class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a level means: the verdict, and the actions where a rule names none of its own."""
+    """What a level means: the verdict, and the actions where a rule names none of its own.
+
+    decide_within: a duration from its receipt in which a person decides an order of this level.
+    """
 
     verdict: Literal["released", "review", "frozen"]
     weight: int = 0
     actions: tuple[Action, ...] = ()
+    decide_within: str | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -212,6 +212,11 @@ class Pack:
         missing = [level for level in LEVELS if level not in self.policy.levels]
         if missing:
             raise PackError(f"policy.yaml: levels lacks {', '.join(missing)}")
+        for level, said in self.policy.levels.items():
+            try:
+                duration(said.decide_within or "0s")
+            except ValueError as error:
+                raise PackError(f"policy.yaml: levels.{level}.decide_within: {error}") from error
         for rule in self.rules.values():
             if rule.measure is not None and rule.measure.currency not in (None, self.policy.currency):
                 raise PackError(

@@ -194,3 +194,20 @@ BEGIN
 END $$;
 CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON board.audit FOR EACH ROW EXECUTE FUNCTION board.never();
 CREATE TRIGGER audit_not_emptied BEFORE TRUNCATE ON board.audit FOR EACH STATEMENT EXECUTE FUNCTION board.never();
+
+-- A code mapped here: it goes to the catalogue, then the orders that wait with it are put back to be read with it.
+CREATE TABLE board.mappings (
+    id uuid PRIMARY KEY, channel text NOT NULL, shop text, code text NOT NULL, sku text NOT NULL, move boolean NOT NULL,
+    by text NOT NULL, asked_at bigint NOT NULL,
+    read_at bigint,                           -- as of when the orders are read again: the mapping is in force by then
+    done_at bigint, orders integer, missing integer, error text
+);
+CREATE INDEX mappings_open ON board.mappings (asked_at) WHERE done_at IS NULL;
+
+-- Steps that were taken because an order had waited too long. step: reminded supervisor approver ended; done: the step, or at the end
+-- stay release cancel; whom: {"role": …, "deputies": {"boss": "li"}}.
+CREATE TABLE board.escalations (
+    id bigserial PRIMARY KEY, order_id text NOT NULL, seq integer NOT NULL, step text NOT NULL, done text NOT NULL,
+    deadline bigint NOT NULL, at bigint NOT NULL, whom jsonb NOT NULL DEFAULT '{}', UNIQUE (order_id, deadline, step)
+);
+CREATE INDEX escalations_at ON board.escalations (at);
