@@ -370,7 +370,12 @@ def _offers(row: Row, order: Known | None, receiver: Receiver) -> list[What]:
         return []
     if what == "approve":
         return ["approve", "refuse"]
-    if what in ("notify", "second-check", "deadline") and row.body.get("why") is None and order is not None and order.state == "waiting":
+    if (
+        what in ("notify", "second-check", "deadline")
+        and row.body.get("why") is None
+        and order is not None
+        and order.state == "waiting"
+    ):
         return [*receiver.offers]
     return []
 

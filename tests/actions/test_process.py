@@ -79,13 +79,14 @@ def db(database: str) -> Iterator[Db]:
         yield one
 
 
-def asked(settings: Settings, *records: dict[str, Any]) -> None:
+async def asked(settings: Settings, *records: dict[str, Any]) -> None:
     """Puts records on orders.actions, as [route] does."""
     topic = topics.name("orders.actions", settings.topic_prefix)
     check = validator("action.v1.schema.json")
     for record in records:
         check.validate(record)
-    kafka.send_all(str(settings.brokers), [(topic, r["order_id"].encode(), orjson.dumps(r)) for r in records])
+    sent = [(topic, r["order_id"].encode(), orjson.dumps(r)) for r in records]
+    await asyncio.to_thread(kafka.send_all, str(settings.brokers), sent)
 
 
 def wanted(
@@ -103,9 +104,10 @@ def wanted(
     }  # fmt: skip
 
 
-def read(settings: Settings, topic: str) -> list[dict[str, Any]]:
+async def read(settings: Settings, topic: str) -> list[dict[str, Any]]:
     name = topics.name(topic, settings.topic_prefix)
-    return [json.loads(m.value) for m in kafka.read_all(str(settings.brokers), [name]) if m.value is not None]
+    found = await asyncio.to_thread(kafka.read_all, str(settings.brokers), [name])
+    return [json.loads(m.value) for m in found if m.value is not None]
 
 
 def states(db: Db) -> dict[str, int]:
@@ -136,7 +138,7 @@ async def test_what_is_asked_for_is_done_once_whatever_is_killed(
         wanted("notify", "A2", rule="platform-hold", level="high", to="nobody"),
     ]
     gateways.hold = asyncio.Event()
-    asked(settings, *records)
+    await asked(settings, *records)
     process = Process(settings, database, file, tmp_path)
     try:
         # four gateways have taken their message, and nobody has heard that they did
@@ -144,7 +146,7 @@ async def test_what_is_asked_for_is_done_once_whatever_is_killed(
         process.kill()
         before = len(gateways.taken)
         gateways.hold.set()
-        asked(settings, *records[:3])
+        await asked(settings, *records[:3])
         process.start()
         done = {
             "action sent": 7,
@@ -161,16 +163,16 @@ async def test_what_is_asked_for_is_done_once_whatever_is_killed(
         keyed = [(one.gateway, one.key) for one in gateways.taken if one.key]
         assert {keyed.count(one) for one in keyed} == {2}
         process.kill()
-        asked(settings, *records)
+        await asked(settings, *records)
         process.start()
-        end = sum(m.offset + 1 for m in _ends(settings))
+        end = await _end(settings)
         await until(lambda: _position(db) == end, process.said)
-        locked = read(settings, "wms.commands")
+        locked = await read(settings, "wms.commands")
         assert [(c["command"], c["why"], c["until"]) for c in locked] == [
             ("lock", "rule", now + 12_000),
             ("unlock", "over", None),
         ]
-        (challenge,) = read(settings, "channel.challenges")
+        (challenge,) = await read(settings, "channel.challenges")
         assert (challenge["segment"], challenge["kind"], challenge["shop"]) == ("203.0.113.0/24", "captcha", "main")
         for command in locked:
             validator("wms-command.v1.schema.json").validate(command)
@@ -194,14 +196,14 @@ async def test_what_is_asked_for_is_done_once_whatever_is_killed(
         assert [o["outcome"] for o in outcomes(db)] == ["released", "customer-confirmed"]
 
         # the dead letter is seen, mended and put back
-        listed = _cli(process, "list", "--json")
+        listed = await _cli(process, "list", "--json")
         (dead,) = json.loads(listed)
         assert (dead["receiver"], dead["error"]) == ("nobody", "no-receiver")
         receivers_file(file, gateways.address, roles={"risk": ["group"], "nobody": ["group"], "desk": ["desk-group"]})  # type: ignore[attr-defined]
-        assert dead["id"] in _cli(process, "retry", dead["id"][:12])
+        assert dead["id"] in await _cli(process, "retry", dead["id"][:12])
         await until(lambda: "notify dead" not in states(db), lambda: f"{states(db)} {process.said()}")
-        assert "A2" in _cli(process, "meeting", oid("A2"))
-        assert process.end() == 0
+        assert "A2" in await _cli(process, "meeting", oid("A2"))
+        assert await asyncio.to_thread(process.end) == 0
     finally:
         if process.process.poll() is None:
             process.kill()
@@ -211,19 +213,19 @@ async def test_what_is_asked_for_is_done_once_whatever_is_killed(
     assert [mark for mark in PERSONAL if mark in rows] == []
 
 
-def _cli(process: Process, *arguments: str) -> str:
-    done = subprocess.run(
+async def _cli(process: Process, *arguments: str) -> str:
+    done = await asyncio.to_thread(
+        subprocess.run,
         [sys.executable, "-m", "orderstream", "actions", *arguments],
         env=process.env, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     return done.stdout
 
 
-def _ends(settings: Settings) -> list[Any]:
-    last: dict[int, Any] = {}
-    for message in kafka.read_all(str(settings.brokers), [topics.name("orders.actions", settings.topic_prefix)]):
-        last[message.partition] = message
-    return list(last.values())
+async def _end(settings: Settings) -> int:
+    """How many records orders.actions has had."""
+    name = topics.name("orders.actions", settings.topic_prefix)
+    return len(list(await asyncio.to_thread(kafka.read_all, str(settings.brokers), [name])))
 
 
 def _position(db: Db) -> int:
