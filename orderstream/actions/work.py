@@ -164,6 +164,10 @@ async def _do(shop: Shop, row: Row) -> tuple[str, list[ledger.New]]:
         return "", []
     if row.kind == "confirm":
         return await _ask_customer(shop, row, order), []
+    role = shop.file.of(row.receiver)
+    if row.receiver not in shop.file.named and role:
+        # a dead letter of a role that has somebody now
+        return "", _tell_all(shop, row, [one.name for one in role], row.receiver, row.body["what"], store.now())
     return await _tell(shop, row, order), []
 
 

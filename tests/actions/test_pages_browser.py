@@ -80,7 +80,7 @@ def test_a_customer_answers_by_thumb(browser: Browser, address: str, database: s
             SHOTS.mkdir(exist_ok=True)
             page.screenshot(path=SHOTS / "customer.png", full_page=True)
         page.get_by_role("link", name="English").tap()
-        assert page.get_by_role("button", name="Yes, both").is_visible()
+        page.get_by_role("button", name="Yes, both").wait_for()
         clean(page)
         page.get_by_role("link", name="中文").tap()
         page.get_by_role("button", name="只要一单").tap()

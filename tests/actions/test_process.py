@@ -127,12 +127,12 @@ async def test_what_is_asked_for_is_done_once_whatever_is_killed(
     feed = Feed(db)
     order(feed, "A1", signal("duplicate-order"))
     order(feed, "A2", signal("platform-hold"))
-    now = store.now()
+    until_ = store.now() + 3_600_000
     records = [
         wanted("notify", "A1", rule="duplicate-order", level="medium", to="supervisor"),
         wanted("second-check", "A1", rule="duplicate-order", level="medium"),
         wanted("confirm", "A1", by=["sms", "email"]),
-        wanted("lock-stock", "A1", until=now + 12_000),
+        wanted("lock-stock", "A1", until=until_),
         wanted("challenge", "A2", rule="ip-segment-burst", level="high"),
         wanted("meeting", "A2", rule="platform-hold", level="high", to="risk"),
         wanted("notify", "A2", rule="platform-hold", level="high", to="nobody"),
@@ -154,9 +154,15 @@ async def test_what_is_asked_for_is_done_once_whatever_is_killed(
             "notify dead": 1,
             "confirm sent": 1,
             "lock sent": 1,
-            "unlock sent": 1,
+            "unlock waiting": 1,
             "challenge sent": 1,
         }
+        await until(lambda: states(db) == done, lambda: f"{states(db)} {process.said()}")
+        # the lock's hour goes by
+        (unlock,) = db.execute("SELECT id, next_at FROM board.messages WHERE kind = 'unlock'").fetchall()
+        assert unlock["next_at"] == until_
+        db.execute("UPDATE board.messages SET next_at = 0 WHERE kind = 'unlock'")
+        done["unlock sent"] = done.pop("unlock waiting")
         await until(lambda: states(db) == done, lambda: f"{states(db)} {process.said()}")
         # those that were under way came again with their keys, and no other
         assert len(gateways.taken) == 2 * before
@@ -169,7 +175,7 @@ async def test_what_is_asked_for_is_done_once_whatever_is_killed(
         await until(lambda: _position(db) == end, process.said)
         locked = await read(settings, "wms.commands")
         assert [(c["command"], c["why"], c["until"]) for c in locked] == [
-            ("lock", "rule", now + 12_000),
+            ("lock", "rule", until_),
             ("unlock", "over", None),
         ]
         (challenge,) = await read(settings, "channel.challenges")
