@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from agents.normalise import LAID, Names, strange
-from orderstream import wire
+from orderstream import outcomes, wire
 from orderstream.engine import Effects, Record, Send
-from orderstream.facts import Mail
+from orderstream.facts import NO_SOURCE, Mail, News, batch
 from orderstream.metrics import Metrics
-from orderstream.replay import outcome
 from orderstream.route import Public, Router, Standing
 from orderstream.shelf import Block
 from orderstream.windows import Packs
@@ -41,6 +41,7 @@ class RouteState:
 
     def __init__(self, partition: int, partitions: int, names: Names, packs: Packs, metrics: Metrics) -> None:
         self._partition = str(partition)
+        self._partitions = partitions
         self._names = names
         self._router = Router(packs, partitions)
         self._metrics = metrics
@@ -73,9 +74,21 @@ class RouteState:
             for public in self._router.process(repeated, now, again=True):
                 sends += self._sends(public, again=True)
             log += [self._logged("", -1, cases) for cases in wire.packed(self._router.log(one) for one in repeated)]
+        sends += self._lessons()
         self._router.sweep()
         self._show(now)
         return Effects(sends, log or None)
+
+    def _lessons(self) -> list[Send]:
+        """What entities are told of their orders, by the road of facts."""
+        partitions: dict[int, dict[str, list[News]]] = defaultdict(dict)
+        for entity, news in self._router.lessons().items():
+            partitions[wire.entity_partition(entity, self._partitions)][entity] = news
+        progress = self._router.progress
+        return [
+            Send(self._names.facts, wire.encode(batch(NO_SOURCE, progress, items)), partition=partition)
+            for partition, items in partitions.items()
+        ]
 
     def _named(self, record: Record, cases: list[bytes]) -> list[bytes]:
         """Blobs of which the first names the record: once that one is written, the record is known to have been taken in."""
@@ -115,7 +128,7 @@ class RouteState:
         if record.topic != self._names.outcomes:
             return wire.decode_mail(record.value) if record.value else []
         try:
-            said = outcome(json.loads(record.value or b""))
+            said = outcomes.read(json.loads(record.value or b""))
         except KeyError as error:
             raise BadOutcome(f"it lacks {error}") from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from orderstream.downstream.cli import app as downstream_app
 from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -54,15 +55,20 @@ topics_app = typer.Typer(help="创建与查看主题 · Create and list the topi
 catalogue_app = typer.Typer(help="商品目录 · The catalogue of articles.", **_STYLE)
 rules_app = typer.Typer(help="规则包与值班开关 · Rule packs and the on-call's switches.", **_STYLE)
 rejected_app = typer.Typer(help="被拒收的记录：查看与重放 · What is no order: looked at and replayed.", **_STYLE)
+outcomes_app = typer.Typer(help="后来的事实：导入、导出标注 · What came of orders: taken in, and given out as labels.", **_STYLE)
+feedback_app = typer.Typer(help="由结果得出的建议 · What outcomes suggest.", **_STYLE)
 intake_app = typer.Typer(context_settings=_STYLE["context_settings"])
 app.add_typer(broker_app, name="broker")
 app.add_typer(topics_app, name="topics")
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(rules_app, name="rules")
 app.add_typer(rejected_app, name="rejected")
+app.add_typer(outcomes_app, name="outcomes")
+app.add_typer(feedback_app, name="feedback")
 app.add_typer(intake_app, name="intake")
 actions_app = typer.Typer(context_settings=_STYLE["context_settings"])
 app.add_typer(actions_app, name="actions")
+app.add_typer(downstream_app, name="downstream")
 board_app = typer.Typer(context_settings=_STYLE["context_settings"])
 audit_app = typer.Typer(help="看板的审计记录 · The board's audit.", **_STYLE)
 app.add_typer(board_app, name="board")
@@ -478,6 +484,22 @@ def board_migrate() -> None:
     typer.echo(f"表已就绪，执行了 {len(done)} 个迁移 · the tables are ready, {len(done)} migrations were run")
 
 
+@board_app.command("invite")
+def board_invite(
+    login: Annotated[str, typer.Argument(help="登录名，如邮箱 · login, an e-mail address for one")],
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="角色，可多个 · roles: reviewer desk supervisor approver analyst admin"),
+    ] = None,
+    shop: Annotated[list[str] | None, typer.Option(help="渠道:店铺，可多个，不给为全部 · channel:shop; none: all")] = None,
+    name: Annotated[str | None, typer.Option(help="显示的名字 · the name that is shown")] = None,
+) -> None:
+    """一次性链接：新账号，或忘记密码 · A one-time link for a new account, or for who forgot their password."""
+    from orderstream.board import cli  # noqa: PLC0415
+
+    typer.echo(cli.invite(_settings(), login, role or [], shop or [], name))
+
+
 @audit_app.command("verify")
 def audit_verify(
     against: Annotated[
@@ -515,11 +537,19 @@ def demo(
     ] = 6000,
     rate: Annotated[float, typer.Option(min=0.1, help="每秒订单数 · orders a second")] = 100.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="把结果写成 JSON · write the summary as JSON")] = None,
+    *,
+    stay: Annotated[
+        bool | None,
+        typer.Option(
+            "--stay/--no-stay", help="结束后保留看板；默认在终端里保留 · keep the board open at the end; in a terminal by default"
+        ),
+    ] = None,
 ) -> None:
     """一场直播高峰：模拟店铺、真实 Kafka、整条流水线 · A live-stream peak: simulated shops, a real Kafka, the whole line."""
     from orderstream import demo as show  # noqa: PLC0415
 
-    raise typer.Exit(show.run(_settings(), orders=orders, rate=rate, report=report))
+    stays = sys.stdin.isatty() and sys.stdout.isatty() if stay is None else stay
+    raise typer.Exit(show.run(_settings(), orders=orders, rate=rate, report=report, stay=stays))
 
 
 @app.command()
@@ -717,6 +747,135 @@ def _moment(text: str | None, default: int) -> int:
             raise typer.BadParameter(
                 f"{text} 不是 2h 或带时区的 ISO 时间 · {text} is neither like 2h nor an ISO 8601 time with its offset"
             ) from None
+
+
+# outcomes
+
+
+@outcomes_app.command("import")
+def outcomes_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV 或 .xlsx · CSV or .xlsx")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="只说会怎样 · only say what would be")] = False,
+) -> None:
+    """从表格导入退货、拒付、投诉等；全部正确才写入，重复无害 · Returns, chargebacks, … from a table; all rows or none, twice is once."""
+    from orderstream.feedback import cli  # noqa: PLC0415
+
+    settings = _settings()
+    read = cli.read_table(settings, file)
+    if read.faults:
+        raise cli.refused(read)
+    if read.repeats:
+        typer.echo(f"{read.repeats} 行与别的行相同 · rows say what another says")
+    if dry_run:
+        typer.echo(f"试运行：{len(read.records)} 条可以写入，什么都没有写 · a dry run: nothing was written")
+        return
+    typer.echo(f"已写入 {cli.send(settings, _broker(settings), read.records)} 条 · outcomes written")
+
+
+@outcomes_app.command("export")
+def outcomes_export(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="以 .csv 结尾为表格，否则每行一个 JSON · .csv, else JSON lines")
+    ],
+) -> None:
+    """导出每个订单触发的规则与后来的结果，供学习 · Each order, the rules that fired, and what came of it: labels for learning."""
+    from orderstream.feedback import cli  # noqa: PLC0415
+
+    settings = _settings()
+    typer.echo(f"已写入 {cli.export(settings, _broker(settings), out)} 个订单 · orders written")
+
+
+# feedback
+
+
+Ending = Annotated[str, typer.Option("--until", metavar="TIME", help="到何时：90d 或 ISO 时间 · until: 90d, or an ISO 8601 time")]
+Because = Annotated[str, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
+Least = Annotated[int, typer.Option("--least", min=1, help="至少放行过几单 · orders that people must have cleared")]
+
+
+@feedback_app.command("suggest")
+def feedback_suggest(
+    least: Least = 3,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON，含未遮盖的值 · as JSON, with keys in full")] = False,
+) -> None:
+    """人总是放行的，建议加入白名单；不会自己生效 · Whom people keep clearing of a rule; changes nothing."""
+    import msgspec  # noqa: PLC0415
+
+    from orderstream.feedback import cli  # noqa: PLC0415
+
+    settings = _settings()
+    found = cli.suggestions(settings, _broker(settings), time.time_ns() // 1_000_000, least)
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+        return
+    if not found:
+        typer.echo("没有建议 · no suggestion")
+        return
+    columns = ["编号 id", "规则 rule", "实体 entity", "值 key", "仅限账号 among", "放行 cleared", "由谁 by"]
+    rows: list[tuple[str, ...]] = [
+        (s.id, s.rule, s.entity, s.shown, str(len(s.among) or "—"), str(len(s.orders)), ", ".join(s.by)) for s in found
+    ]
+    _table("白名单建议，不会自己生效 · suggestions: none is accepted by itself", columns, rows)
+    typer.echo(f"采纳 · to accept one: orderstream feedback accept {found[0].id} --why …")
+
+
+@feedback_app.command("accept")
+def feedback_accept(
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="建议的编号 · ids of suggestions")],
+    why: Because,
+    until: Ending = "90d",
+    least: Least = 3,
+) -> None:
+    """采纳建议：自现在起到何时，该规则对它不再生效 · Accepts suggestions: from now until then, that rule is off for them."""
+    from orderstream.feedback import cli, suggest  # noqa: PLC0415
+
+    settings = _settings()
+    brokers, now = _broker(settings), time.time_ns() // 1_000_000
+    end = _ahead(until, now)
+    found = {s.id: s for s in cli.suggestions(settings, brokers, now, least)}
+    strange = [one for one in ids if one not in found]
+    if strange:
+        raise typer.BadParameter(f"没有这样的建议 {'、'.join(strange)} · no such suggestion: orderstream feedback suggest")
+    for one in ids:
+        cli.tell(settings, brokers, suggest.accepted(found[one], by=cli.who(), why=why, at=now, until=end))
+        typer.echo(f"{one}\t{found[one].rule}\t{found[one].entity} {found[one].shown}")
+
+
+@feedback_app.command("snooze")
+def feedback_snooze(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="规则编号 · the rule's id")],
+    entity: Annotated[str, typer.Argument(metavar="ENTITY", help="user device phone ip segment payment address sku")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="按渠道给的写；- 从标准输入读 · as the channel gives it; -: standard input")
+    ],
+    until: Ending,
+    why: Because,
+) -> None:
+    """让一条规则对一个实体暂停到某天：照常判断，只打标 · Lets a rule rest for an entity until a date: judged, told in tags, not counted."""
+    from orderstream import times  # noqa: PLC0415
+    from orderstream.feedback import cli, suggest  # noqa: PLC0415
+
+    settings = _settings()
+    now = time.time_ns() // 1_000_000
+    end = _ahead(until, now)
+    key = _typed(key) or ""
+    cli.tell(settings, _broker(settings), suggest.snoozed(rule, entity, key, by=cli.who(), why=why, at=now, until=end))
+    typer.echo(f"{rule} 暂停到 {times.text(end)} · rests until then")
+
+
+def _ahead(text: str, now: int) -> int:
+    """ms UTC of an ISO 8601 time, or of so long from now."""
+    from orderstream.rules.model import duration  # noqa: PLC0415
+
+    try:
+        end = now + duration(text)
+    except ValueError:
+        end = _ms(text)
+    if end <= now:
+        raise typer.BadParameter(f"{text} 已经过去 · is over already")
+    return end
 
 
 # rules

@@ -13,7 +13,7 @@ from itertools import chain
 import msgspec
 
 from orderstream import times, wire
-from orderstream.facts import NO_FACT, Answer, Fact, FactBatch, News
+from orderstream.facts import NO_FACT, NO_SOURCE, Answer, Fact, FactBatch, News
 from orderstream.rules.pack import Pack
 from orderstream.shelf import Block, Due, Frozen, Shelf, blocks, lay
 from orderstream.windows import Entity, Entry, Packs
@@ -186,6 +186,8 @@ class Detector:
 
     def _advance(self, source: int, progress: int, *, idle: bool) -> None:
         """Moves the data's clock, and forgets what has come due."""
+        if source == NO_SOURCE:
+            return
         known = self._progress.get(source)
         self._progress[source] = (max(progress, known[0] if known else 0), idle)
         if len(self._progress) < self._sources:

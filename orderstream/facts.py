@@ -82,23 +82,43 @@ class Floor(msgspec.Struct, array_like=True, frozen=True, tag="p", order=True, g
     price: int
 
 
-Update = Stock | Trust | Rate | Floor
+class Snooze(msgspec.Struct, array_like=True, frozen=True, tag="z", order=True, gc=False):
+    """An entity for whose orders from `at` to before `until` rules are judged and count for nothing."""
+
+    entity: str
+    at: int
+    until: int
+    rules: tuple[str, ...]
+
+
+class Came(msgspec.Struct, array_like=True, frozen=True, tag="w", order=True, gc=False):
+    """What came of an order of this entity: an outcome that teaches (`outcomes.TEACHES`), or that it was taken back."""
+
+    entity: str
+    at: int
+    order: str
+    outcome: str
+
+
+Update = Stock | Trust | Rate | Floor | Snooze | Came
 """Reference data: what is known about an entity, as of a time."""
 
 
-News = Fact | Stock | Trust | Rate | Floor
+News = Fact | Stock | Trust | Rate | Floor | Snooze | Came
 """What an entity can be told."""
 
 Told = tuple[str, int, list[News]]
 """An entity, the earliest event time (ms) of the facts that it is told (NO_FACT where there are none), and what it is told."""
 
 NO_FACT = -1
+NO_SOURCE = -1
 
 
 class FactBatch(msgspec.Struct, array_like=True, gc=False):
     """What one normaliser sends to one partition of entities at once, each entity once.
 
-    source: its partition. progress: the latest received_at (ms) that it has seen. idle: it has nothing left to read.
+    source: its partition, NO_SOURCE where it is no normaliser: nothing is forgotten because of it. progress: the latest received_at
+    (ms) that it has seen. idle: it has nothing left to read.
     packs: the pack versions that facts name.
     """
 
@@ -132,7 +152,8 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What one entity says of one order: what fired, what could not be judged, which rules on other kinds a trust switches off.
 
     version: the fact's that it answers. position: grows with each answer of the entity's partition; of two, the later counts.
-    merge: other orders to the same receiver within the pack's time, earliest first.
+    merge: other orders to the same receiver within the pack's time, earliest first. snoozed: rules that count for nothing, with
+    what this entity found; None: whatever is found elsewhere.
     """
 
     version: int
@@ -141,6 +162,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     missing: tuple[str, ...] = ()
     waived: tuple[str, ...] = ()
     merge: tuple[str, ...] = ()
+    snoozed: dict[str, Finding | None] = {}
 
 
 class Answers(msgspec.Struct, array_like=True, frozen=True, tag="a", gc=False):
@@ -181,12 +203,20 @@ class Dossier(msgspec.Struct, array_like=True, frozen=True, tag="d", gc=False):
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
-    """What the world said of an order. at: ms UTC."""
+    """What people or the world said of an order; `outcomes` has the words. at: ms UTC.
+
+    id: by which it is known when it is said again. reason: a short word, no person's data. seq: verdict_seq of the verdict that
+    the person saw, None where nobody says. undoes: the id that it takes back.
+    """
 
     order: str
     at: int
     outcome: str
     by: str | None = None
+    id: str = ""
+    reason: str | None = None
+    seq: int | None = None
+    undoes: str | None = None
 
 
 class Forget(msgspec.Struct, array_like=True, frozen=True, tag="x", gc=False):

@@ -18,6 +18,7 @@ from orderstream import access, identity, kafka, times, topics, wire
 from orderstream.channels import registry
 from orderstream.kafka import Message, Outgoing
 from orderstream.orders import Order
+from orderstream.outcomes import ENDS
 from orderstream.personal import Marks
 from orderstream.rejected import remembered
 from orderstream.route import PERSONAL
@@ -74,10 +75,26 @@ class _Document(msgspec.Struct):
     order: Order
 
 
+class _Decision(msgspec.Struct):
+    outcome: str
+
+
 class _Verdict(msgspec.Struct):
     verdict_seq: int
     verdict: str
     timings: dict[str, int]
+    out: str | None = ""
+    decision: _Decision | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the channel has withdrawn it, or a person has cancelled it."""
+        return self.verdict in ("withdrawn", "rejected") or (self.decision is not None and self.decision.outcome in ENDS)
+
+    @property
+    def stands(self) -> str:
+        """As what it stands outside; a record of an older version says only the machine's verdict."""
+        return self.out or self.verdict
 
 
 class _Outcome(msgspec.Struct):
@@ -156,11 +173,11 @@ def _open(settings: Settings, brokers: str, orders: set[str], recallable: int) -
             shipped.add(order)
     now = _now()
     return {
-        order: told.verdict
+        order: told.stands
         for order, told in verdicts.items()
         if order not in shipped
-        and told.verdict not in ("withdrawn", "rejected")
-        and not (told.verdict == "released" and now - told.timings["decided_at"] > recallable)
+        and not told.ended
+        and not (told.stands == "released" and now - told.timings["decided_at"] > recallable)
     }
 
 

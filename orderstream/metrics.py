@@ -244,6 +244,36 @@ class Metrics:
             registry=r,
         )
 
+        # -- behind the release: downstream ----------------------------------------------------------------------------
+        # kind: flow.WAITS. Orders that stand on the wall now, and how long the first of them is overdue (0 where none is).
+        self.standing: Gauge = Gauge("orderstream_downstream_standing", "下游滞留的订单 / orders overdue", ["kind"], registry=r)
+        self.standing_age: Gauge = Gauge(
+            "orderstream_downstream_overdue_seconds", "其中最久的逾期 / how long the first is overdue", ["kind"], registry=r
+        )
+        # One each time that an order comes to stand there.
+        self.overdue: Counter = Counter(
+            "orderstream_downstream_overdue_total", "逾期次数 / orders fallen due", ["kind"], registry=r
+        )
+        # topic: of acknowledgements, shipments, outcomes. Records that are not of their schema and are passed over.
+        self.unread: Counter = Counter(
+            "orderstream_downstream_unread_total", "无法读取的确认 / words not read", ["topic"], registry=r
+        )
+        # 0: PostgreSQL does not answer, and nothing is read meanwhile.
+        self.database: Gauge = Gauge("orderstream_downstream_database", "数据库可用 / PostgreSQL answers", registry=r)
+        # answer: go, stop, or the HTTP status of what is no answer.
+        self.checks: Counter = Counter("orderstream_checks_total", "包裹核对 / parcels asked about", ["answer"], registry=r)
+        self.check_seconds: Histogram = Histogram(
+            "orderstream_check_seconds", "核对耗时 / time of an answer", buckets=LATENCY_BUCKETS, registry=r
+        )
+        # outcome: delivered, failed (tried again), dead. One an attempt.
+        self.deliveries: Counter = Counter(
+            "orderstream_deliveries_total", "投递 / deliveries to the ERP", ["outcome"], registry=r
+        )
+        # Of those that wait: how many, and the oldest; dead ones wait for a person.
+        self.delivery_waiting: Gauge = Gauge("orderstream_delivery_waiting", "待投递 / deliveries that wait", registry=r)
+        self.delivery_oldest: Gauge = Gauge("orderstream_delivery_oldest_seconds", "其中最久的 / age of the oldest", registry=r)
+        self.delivery_dead: Gauge = Gauge("orderstream_delivery_dead", "投递失败待人处理 / dead deliveries", registry=r)
+
         ProcessCollector(registry=r)
         PlatformCollector(registry=r)
         GCCollector(registry=r)

@@ -37,11 +37,18 @@ class Pipeline:
         if isinstance(item, Raw):
             return self._raw(item)
         if isinstance(item, Outcome):
-            return self._router.process([(item.order, [item])], 0)
+            return self._route([(item.order, [item])])
         news: dict[str, list[News]] = {}
         for update in item:
             news.setdefault(update.entity, []).append(update)
-        return self._router.process(self._answers(news), 0)
+        return self._route(self._answers(news))
+
+    def _route(self, mail: list[Mail]) -> list[Public]:
+        """What follows from mail, and from what entities have to say of what they are told because of it."""
+        out = self._router.process(mail, 0)
+        while lessons := self._router.lessons():
+            out += self._router.process(self._answers(lessons), 0)
+        return out
 
     def _raw(self, raw: Raw) -> list[Public]:
         self._position += 1
@@ -53,7 +60,7 @@ class Pipeline:
             self._rejects.add(raw.received_at, line)
         self._normaliser.orders.cool(2)
         told: list[Mail] = [] if done.dossier is None else [(done.dossier.order, [done.dossier])]
-        return self._router.process([*told, *self._answers({entity: [fact] for entity, fact in done.facts.items()})], 0)
+        return self._route([*told, *self._answers({entity: [fact] for entity, fact in done.facts.items()})])
 
     def _answers(self, news: dict[str, list[News]]) -> list[Mail]:
         if not news:

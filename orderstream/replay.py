@@ -14,14 +14,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from orderstream import money, times
-from orderstream.facts import Floor, Outcome, Rate, Stock, Trust, Update
+from orderstream import money, outcomes, times
+from orderstream.facts import Floor, Outcome, Rate, Snooze, Stock, Trust, Update
 from orderstream.identity import KINDS, Keys
 from orderstream.orders import Raw
-
-OUTCOMES = frozenset(
-    ("released", "shipped", "returned", "chargeback", "wrong-shipment", "complaint", "contact", "confirmed-fraud", "false-alarm")
-)
 
 Item = Raw | Outcome | list[Update]
 
@@ -44,7 +40,7 @@ def read_item(record: Mapping[str, Any], keys: Keys, currency: str) -> Item:
         if kind == "raw":
             return _raw(record)
         if kind == "outcome":
-            return outcome(record)
+            return outcomes.read(record)
         return updates(record, keys, currency)
     except KeyError as error:
         raise ReplayError(f"a record of kind {kind!r} lacks {error.args[0]!r}") from error
@@ -58,14 +54,6 @@ def _raw(record: Mapping[str, Any]) -> Raw:
     headers = {str(k).lower(): str(v) for k, v in record.get("headers", {}).items()}
     detail = body_bytes(record["detail"]) if "detail" in record else None
     return Raw(record["channel"], record["shop"], times.parse(record["received_at"]), body, headers, "replay", detail, bool(record.get("again")))
-
-
-def outcome(record: Mapping[str, Any]) -> Outcome:
-    """What the world said of an order. Raises KeyError, ValueError."""
-    said = record["outcome"]
-    if said not in OUTCOMES:
-        raise ValueError(f"outcome {said!r} is none of {', '.join(sorted(OUTCOMES))}")
-    return Outcome(str(record["order_id"]), times.parse(record["at"]), said, record.get("by"))
 
 
 def updates(record: Mapping[str, Any], keys: Keys, currency: str) -> list[Update]:
@@ -89,16 +77,20 @@ def updates(record: Mapping[str, Any], keys: Keys, currency: str) -> list[Update
     if kind == "floor":
         price = money.minor(str(record["price"]), _currency(record, currency))
         return [Floor(f"sku:{_text(record, 'sku')}", times.parse(record["from"]), times.parse(record["until"]), price)]
-    if kind == "trust":
+    if kind in ("trust", "snooze"):
         entity = _text(record, "entity")
         if entity not in KINDS:
             raise ValueError(f"entity {entity!r} is none of {', '.join(KINDS)}")
         users = tuple(sorted(key for user in record.get("with") or () for key in keys.given("user", str(user))))
         rules = tuple(sorted(map(str, record["rules"])))
         at = times.parse(record["at"]) if "at" in record else 0
+        if kind == "snooze":
+            # a snooze without an end would be a rule that is off, and nobody remembers
+            end = times.parse(record["until"])
+            return [Snooze(key, at, end, rules) for key in keys.given(entity, _text(record, "key"))]
         until = times.parse(record["until"]) if record.get("until") is not None else times.MAX_MS
         return [Trust(key, at, until, rules, users) for key in keys.given(entity, _text(record, "key"))]
-    raise ValueError(f"kind {kind!r} is none of raw, stock, trust, rate, floor, outcome")
+    raise ValueError(f"kind {kind!r} is none of raw, stock, trust, snooze, rate, floor, outcome")
 
 
 def _currency(record: Mapping[str, Any], default: str) -> str:

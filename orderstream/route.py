@@ -2,7 +2,8 @@
 
 Law: an order is decided when every fact of it has been answered, and again when an answer changes. Each change is one verdict
 with the next number of its order; a stricter one than what is out is a recall; a freeze that was shown stands until a person
-lifts it; a person's decision is never undone, only told of. The same input read once more says the same once more.
+lifts it. What a person decided stands above the machine, for what they had seen: a later signal is told and undoes nothing, and
+a decision on what its person had not seen changes nothing and is told. The same input read once more says the same once more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from orderstream.facts import Answer, Answers, Dossier, Forget, Mail, OrderItem, Outcome
+from orderstream import outcomes
+from orderstream.facts import Answer, Answers, Came, Dossier, Forget, Mail, News, OrderItem, Outcome
 from orderstream.normalise import MEMORY
 from orderstream.orders import WITHDRAWN
 from orderstream.rules.model import Action, duration
@@ -27,8 +29,14 @@ class Case(msgspec.Struct, array_like=True):
     """What route remembers of an order.
 
     number: verdict_seq of the last verdict; said: that verdict and document, in short. out: the public topic the order stands
-    on ("released", "review", "frozen" or ""); shown: what stands there, in short; acted: actions asked for. released: it has been released to the ERP at some time. lifted: a person decided; known: the
-    rules that had fired by then. met: where there is no dossier, how far (ms) the data's clock had come; heard: in bytes only, the answers that the dossier expects, in its order.
+    on ("released", "review", "frozen" or ""); shown: what stands there, in short; acted: actions asked for. released: it has been
+    released to the ERP at some time. met: where there is no dossier, how far (ms) the data's clock had come; heard: in bytes only,
+    the answers that the dossier expects, in its order. lifted, fraud: in bytes of an older version only, now `outcomes`.
+
+    outcomes: those that move it or teach, by id; unseen: those of them that count for nothing, since their person had not seen all: id ->
+    the rules that had fired meanwhile. stands: id of the outcome in force; known: the rules that had fired when it came in force.
+    began: rule -> number with which it began to fire; changed: number with which the order itself last changed; returned: number
+    with which it went back to a freeze that a person had lifted. taught: what its entities have been told of it, in short.
     """
 
     order: str
@@ -50,6 +58,13 @@ class Case(msgspec.Struct, array_like=True):
     known: set[str] | None = None
     met: int = -1
     heard: list[Answer | None] = []
+    outcomes: dict[str, Outcome] = {}
+    unseen: dict[str, list[str]] = {}
+    stands: str = ""
+    began: dict[str, int] = {}
+    changed: int = 0
+    returned: int = 0
+    taught: bytes = b""
 
 
 _case = msgspec.msgpack.Decoder(Case)
@@ -84,6 +99,7 @@ class Router:
         self.progress = 0
         """The latest received_at (ms) of any dossier."""
         self._due = Due()
+        self._lessons: dict[str, list[News]] = {}
 
     def process(self, mail: Sequence[Mail], now: int, *, again: bool = False) -> list[Public]:
         """Takes dossiers, answers and outcomes in; the public records that follow, each order decided once.
@@ -102,9 +118,31 @@ class Router:
                 if take(case, item) or again:
                     touched[order] = case
         for case in touched.values():
+            self._teach(case, again=again)
             out += self._decide(case, now, again=again)
         self.cases.cool(2 * len(mail))
         return out
+
+    def lessons(self) -> dict[str, list[News]]:
+        """What entities are to be told since this was last asked: what came of their orders."""
+        lessons, self._lessons = self._lessons, {}
+        return lessons
+
+    def _teach(self, case: Case, *, again: bool) -> None:
+        """Has the entities of an order told what came of it: those that it has now, each once and after a crash once more."""
+        if not case.outcomes or case.dossier is None:
+            return
+        teach = [one for one in case.outcomes.values() if one.outcome in outcomes.TEACHES]
+        ids = {one.id for one in teach}
+        teach += [one for one in case.outcomes.values() if one.undoes in ids]
+        entities = sorted(case.dossier.expects)
+        taught = _short((entities, sorted(one.id for one in teach)))
+        if not teach or (taught == case.taught and not again):
+            return
+        case.taught = taught
+        for entity in entities:
+            came = [Came(entity, one.at, case.order, one.outcome) for one in teach]
+            self._lessons.setdefault(entity, []).extend(came)
 
     def log(self, mail: Mail) -> tuple[str, Standing, bytes]:
         """What is to be remembered of mail that has been processed, for `restore`."""
@@ -167,19 +205,23 @@ class Router:
         self.pending.pop(case.order, None)
         pack = self._packs(dossier.pack)
         verdict = judge(dossier, case.answers, pack, case.shipped_at)
-        outcomes = (case.lifted, case.fraud)
+        decision = _in_force(case)
         # all that the record says, timings left out: what is said again after a crash under the same number is the same
-        said = _short((verdict, dossier.digest, dossier.status, dossier.currency, dossier.total, outcomes))
+        person = (decision, _not_applied(case))
+        said = _short((verdict, dossier.digest, dossier.status, dossier.currency, dossier.total, person))
         if said == case.said:
-            return self._records(case, verdict, pack, now, again=True) if again else []
+            return self._records(case, decision, verdict, pack, now, again=True) if again else []
         case.said = said
         case.number += 1
         previous = case.verdict
         case.verdict = verdict.line.verdict
-        if case.lifted is not None and case.known is None:
-            case.known = {signal.rule for signal in verdict.line.signals}
-        self._move(case)
-        return self._records(case, verdict, pack, now, previous, again=again)
+        fired = {signal.rule for signal in verdict.line.signals}
+        case.began = {rule: case.began.get(rule, case.number) for rule in fired}
+        stands = "" if decision is None else decision.id
+        if stands != case.stands:
+            case.stands, case.known = stands, fired if stands else None
+        _move(case, "" if decision is None else decision.outcome)
+        return self._records(case, decision, verdict, pack, now, previous, again=again)
 
     def sweep(self) -> None:
         """Forgets cases whose MEMORY is over by the data's own time."""
@@ -198,33 +240,16 @@ class Router:
                 self.cases.discard(order)
                 self.pending.pop(order, None)
 
-    def _move(self, case: Case) -> None:
-        """Where the order stands now for those outside."""
-        verdict = case.verdict
-        if case.fraud is not None and case.released and case.shipped_at is None:
-            case.out, case.recalled = "", True
-        elif verdict == "withdrawn":
-            case.recalled = case.recalled or case.out == "released"
-            case.out = ""
-        elif verdict == "pending":
-            pass
-        elif case.lifted is not None:
-            case.out, case.released, case.recalled = "released", True, False
-        elif case.frozen and verdict != "frozen":
-            pass  # held: the freeze that was shown stands
-        else:
-            if case.out == "released" and verdict != "released":
-                case.recalled = True
-            case.out = verdict
-            case.frozen = case.frozen or verdict == "frozen"
-            if verdict == "released":
-                case.released, case.recalled = True, False
-
-    def _held(self, case: Case) -> bool:
-        return case.frozen and case.lifted is None and case.verdict not in ("frozen", "withdrawn")
-
     def _records(
-        self, case: Case, verdict: Verdict, pack: Pack, now: int, previous: str | None = None, *, again: bool
+        self,
+        case: Case,
+        decision: Outcome | None,
+        verdict: Verdict,
+        pack: Pack,
+        now: int,
+        previous: str | None = None,
+        *,
+        again: bool,
     ) -> list[Public]:
         """What is to be said of a case as it stands; where it is said again, all of it.
 
@@ -236,6 +261,8 @@ class Router:
         line = verdict.line
         signals = [{"rule": s.rule, "level": s.level, "evidence": s.evidence} for s in line.signals]
         head = {"order_id": case.order, "verdict_seq": case.number}
+        said = None if decision is None else _told(decision)
+        held = _held(case, decision)
         whole = {
             **head,
             "verdict": line.verdict,
@@ -246,7 +273,10 @@ class Router:
             "not_available": line.not_available,
             "rejected": None,
             "tags": verdict.tags,
-            "held": self._held(case),
+            "held": held,
+            "out": case.out or None,
+            "decision": said,
+            "not_applied": _not_applied(case),
             "combinations": verdict.combinations,
             "rules": verdict.rules,
             "status": dossier.status,
@@ -263,36 +293,33 @@ class Router:
             },
         }
         out = [Public("orders.verdicts", case.order, whole)]
-        held = self._held(case)
         rules = [(signal.rule, signal.level) for signal in line.signals]
-        shown = _short((case.out, case.recalled, held, line.verdict, line.level, line.pack, rules, dossier.digest, case.lifted))
+        shown = _short((case.out, case.recalled, held, line.verdict, line.level, line.pack, rules, dossier.digest, decision))
         if again or shown != case.shown:
             case.shown = shown
             if case.recalled:
-                cause = self._cause(case)
                 recalled = {
                     **head,
-                    "verdict": line.verdict,
+                    "verdict": case.out or "withdrawn",
                     "level": line.level,
                     "pack": line.pack,
                     "signals": signals,
-                    "cause": cause,
+                    "cause": _cause(case, decision),
+                    "decision": said,
                 }
                 out.append(Public("orders.recalled", case.order, recalled))
-            if case.out and not held and line.verdict != "pending" and dossier.document is not None:
-                out.append(Public(f"orders.{case.out}", case.order, self._order(case, verdict, head, signals)))
-        for action in self._actions(case, verdict, pack):
+            shows = not held or case.number == case.returned
+            if case.out and shows and line.verdict != "pending" and dossier.document is not None:
+                record = self._order(case, verdict, head, signals)
+                record["decision"] = said
+                if decision is not None and decision.outcome != "undone":
+                    record["by"] = decision.by or "person"
+                out.append(Public(f"orders.{case.out}", case.order, record))
+        for action in self._actions(case, decision, verdict, pack):
             if again or action["id"] not in case.acted:
                 case.acted.add(action["id"])
                 out.append(Public("orders.actions", case.order, action))
         return out
-
-    @staticmethod
-    def _cause(case: Case) -> str:
-        assert case.dossier is not None
-        if case.fraud is not None:
-            return "outcome"
-        return case.dossier.status if case.dossier.status in WITHDRAWN else "signals"
 
     @staticmethod
     def _order(case: Case, verdict: Verdict, head: dict[str, Any], signals: list[dict[str, Any]]) -> dict[str, Any]:
@@ -311,27 +338,40 @@ class Router:
             "order": msgspec.Raw(case.dossier.document),
             "units": msgspec.Raw(case.dossier.units),
             "filled": list(case.dossier.filled),
+            "by": "machine",
         }
-        record["by"] = (case.lifted.by or "person") if case.lifted is not None else "machine"
         if verdict.merge:
             record["merge_group"] = verdict.merge[0]
             record["merge_with"] = verdict.merge
         return record
 
-    def _actions(self, case: Case, verdict: Verdict, pack: Pack) -> list[dict[str, Any]]:
+    def _actions(self, case: Case, decision: Outcome | None, verdict: Verdict, pack: Pack) -> list[dict[str, Any]]:
         """What the verdict asks others to do, each with a key by which it is done once."""
         dossier = case.dossier
         assert dossier is not None
+        level = verdict.line.level
         out: list[dict[str, Any]] = []
-        if verdict.line.verdict in ("withdrawn", "review", "frozen") and case.locked and case.recalled:
-            out.append(_action(case, "unlock-stock", None, verdict.line.level, None, {}))
-        if verdict.line.verdict in ("withdrawn", "pending"):
+        for one in _not_applied(case):
+            # people outrank the machine for what they have seen: they are told, and decide again
+            told = {
+                "to": "supervisor",
+                "why": f"decision-{one['why']}",
+                "decision": one["id"],
+                "by": one["by"],
+                "rules": one["rules"],
+            }
+            out.append(_action(case, "notify", None, level, None, told))
+        over = decision is not None and decision.outcome in outcomes.ENDS
+        gone = verdict.line.verdict in ("withdrawn", "review", "frozen") and case.recalled
+        if case.locked and (gone or (over and not case.out)):
+            out.append(_action(case, "unlock-stock", None, level, None, {}))
+        if over or verdict.line.verdict in ("withdrawn", "pending"):
             return out
         new = {signal.rule for signal in verdict.line.signals} - (case.known or set())
-        if case.lifted is not None and new:
+        if decision is not None and decision.outcome == "released" and new:
             # people outrank the machine: a later signal tells them and changes nothing
-            told = {"to": "supervisor", "why": "signal-after-decision", "rules": sorted(new)}
-            out.append(_action(case, "notify", None, verdict.line.level, None, told))
+            after = {"to": "supervisor", "why": "signal-after-decision", "rules": sorted(new)}
+            out.append(_action(case, "notify", None, level, None, after))
         late = {"to": "supervisor", "why": "found-late"}
         out += [_action(case, "notify", t["rule"], "low", None, late) for t in verdict.tags if t["tag"] == "found-late"]
         for signal in verdict.line.signals:
@@ -349,6 +389,8 @@ def take(case: Case, item: OrderItem) -> bool:
     if isinstance(item, Dossier):
         if case.dossier is not None and case.dossier.version >= item.version:
             return False
+        if case.dossier is not None and case.dossier.digest != item.digest:
+            case.changed = case.number + 1
         case.dossier = item
         # what entities said that this order has left is no part of it any more
         case.answers = {e: a for e, a in case.answers.items() if e in item.expects or a.version > item.version}
@@ -365,13 +407,91 @@ def take(case: Case, item: OrderItem) -> bool:
         if case.shipped_at is not None and case.shipped_at <= item.at:
             return False
         case.shipped_at = item.at
-    elif item.outcome == "released" and case.lifted is None:
-        case.lifted = item
-    elif item.outcome == "confirmed-fraud" and case.fraud is None:
-        case.fraud = item
-    else:
+        return True
+    if item.outcome not in outcomes.MOVES | outcomes.TEACHES or item.id in case.outcomes:
         return False
+    if item.seq is None:
+        # nobody says what the person saw: all there was
+        item = msgspec.structs.replace(item, seq=case.number)
+    elif item.outcome in outcomes.DECISIONS:
+        new = sorted(rule for rule, number in case.began.items() if number > item.seq)
+        if new or (item.outcome == "released" and case.changed > item.seq):
+            case.unseen[item.id] = new
+    case.outcomes[item.id] = item
     return True
+
+
+def _in_force(case: Case) -> Outcome | None:
+    """What somebody decided and stands above the machine, or has just been taken back."""
+    if not case.outcomes:
+        return None
+    seen = [one for one in case.outcomes.values() if one.id not in case.unseen]
+    last = outcomes.in_force(seen, case.shipped_at)
+    if last is not None and last.outcome in outcomes.SERVED and case.changed > (last.seq or 0):
+        # what was to be corrected has been: the machine has it again
+        return None
+    return last
+
+
+def _not_applied(case: Case) -> list[dict[str, Any]]:
+    """The outcomes that count for nothing, and why: `unseen` (rules: what had fired meanwhile) or `after-shipping`."""
+    out = []
+    for one in sorted(case.outcomes.values(), key=lambda one: (one.at, one.id)) if case.outcomes else ():
+        unseen = case.unseen.get(one.id)
+        if unseen is not None or outcomes.too_late(one, case.shipped_at):
+            why = "after-shipping" if unseen is None else "unseen"
+            out.append({"id": one.id, "outcome": one.outcome, "by": one.by, "why": why, "rules": unseen or []})
+    return out
+
+
+def _move(case: Case, decision: str) -> None:
+    """Where the order stands now for those outside. decision: the outcome in force, "" where the machine decides."""
+    verdict, before = case.verdict, case.out
+    if verdict == "withdrawn" or decision in outcomes.ENDS:
+        case.out = ""
+    elif verdict == "pending":
+        return
+    elif decision == "released":
+        case.out = "released"
+    else:
+        case.frozen = case.frozen or verdict == "frozen"
+        if case.frozen:
+            # the freeze that was shown stands
+            case.out = "frozen"
+        else:
+            case.out = "review" if decision in outcomes.WAITS else verdict
+    if case.out == "released":
+        case.released, case.recalled = True, False
+    elif before == "released":
+        case.recalled = True
+    if case.out == "frozen" != before and verdict != "frozen":
+        case.returned = case.number
+
+
+def _held(case: Case, decision: Outcome | None) -> bool:
+    """Whether the machine would have it otherwise than the freeze that was shown and that nobody has lifted."""
+    lifted = decision is not None and (decision.outcome == "released" or decision.outcome in outcomes.ENDS)
+    return case.frozen and not lifted and case.verdict not in ("frozen", "withdrawn")
+
+
+def _cause(case: Case, decision: Outcome | None) -> str:
+    """Of a recall."""
+    assert case.dossier is not None
+    if case.dossier.status in WITHDRAWN:
+        return case.dossier.status
+    return "signals" if decision is None else "outcome"
+
+
+def _told(decision: Outcome) -> dict[str, Any]:
+    """A decision as public records say it: who, when, why in a word."""
+    return {
+        "id": decision.id,
+        "outcome": decision.outcome,
+        "by": decision.by,
+        "at": decision.at,
+        "reason": decision.reason,
+        "undoes": decision.undoes,
+    }
 
 
 def _hear(case: Case, entity: str, answer: Answer) -> bool:
@@ -398,6 +518,12 @@ def _thaw(order: str, frozen: Frozen) -> Case:
     for part in [frozen] if isinstance(frozen, bytes) else frozen:
         if part[:1] == _WHOLE:
             case = _case.decode(part[1:])
+            for older in (case.lifted, case.fraud):
+                if older is not None:
+                    take(
+                        case, msgspec.structs.replace(older, id=outcomes.derived(older.order, older.at, older.outcome, older.by))
+                    )
+            case.lifted = case.fraud = None
             if case.dossier is not None:
                 expected = zip(case.dossier.expects, case.heard, strict=True)
                 case.answers.update((entity, answer) for entity, answer in expected if answer is not None)
@@ -422,7 +548,7 @@ def _params(action: Action) -> dict[str, Any]:
 
 
 def _action(case: Case, do: str, rule: str | None, level: str, until: int | None, params: dict[str, Any]) -> dict[str, Any]:
-    said = (case.order, do, rule, params.get("why"), params.get("rules"))
+    said = (case.order, do, rule, params.get("why"), params.get("rules"), *([params["decision"]] if "decision" in params else []))
     key = hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:32]
     return {
         "id": key,

@@ -135,10 +135,6 @@ class Settings(BaseSettings):
     )
     board_host: str = Field("127.0.0.1", description=_meaning("看板的监听地址", "address that the board listens on"))
     board_port: int = Field(8088, ge=0, le=65535, description=_meaning("看板的端口，0 为任选", "the board's port; 0: a free one"))
-    public_url: str | None = Field(
-        None,
-        description=_meaning("浏览器看到的看板地址，如 https://board.example.com", "the board's address as browsers see it"),
-    )
     board_decide_within: str = Field(
         "24h",
         pattern=r"^\d+(s|m|h|d)$",
@@ -173,14 +169,42 @@ class Settings(BaseSettings):
     links_port: int = Field(
         8090, ge=0, le=65535, description=_meaning("确认页面的端口，0 为任选", "port of the pages; 0: a free one")
     )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#]+/?$",
+        description=_meaning("浏览器访问看板的地址，反向代理之后必设", "where browsers find the board; needed behind a proxy"),
+    )
+    oidc_issuer: str | None = Field(
+        None, pattern=r"^https?://", description=_meaning("公司统一登录（OIDC）的 issuer", "issuer of the company's sign-in (OIDC)")
+    )
+    oidc_client_id: str | None = Field(None, description=_meaning("在其处登记的客户端", "our client id there"))
+    oidc_client_secret: SecretStr | None = Field(None, description=_meaning("其密钥", "its secret"))
+    oidc_trust_username: bool = Field(
+        False,
+        description=_meaning(
+            "没有已验证邮箱时，以 preferred_username 认人", "know people by preferred_username where no e-mail is verified"
+        ),
+    )
+    downstream_host: str = Field("127.0.0.1", description=_meaning("仓库核对包裹的监听地址", "address that answers /check"))
+    downstream_port: int = Field(
+        8082, ge=0, le=65535, description=_meaning("其端口，0 为任选", "port that answers /check; 0: a free one")
+    )
+    delivery_url: str | None = Field(
+        None,
+        description=_meaning("没有 Kafka 的 ERP 接收放行与召回的地址", "where an ERP without Kafka takes releases and recalls"),
+    )
+    delivery_seconds: float = Field(
+        10.0, gt=0, le=120, description=_meaning("等待其应答的秒数", "seconds to wait for its answer")
+    )
+    delivery_at_once: int = Field(8, ge=1, le=200, description=_meaning("同时投递几单", "how many orders at once"))
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description=_meaning("日志级别", "least level that is logged")
     )
 
     @field_validator(
         "brokers", "kafka_ca", "kafka_cert", "kafka_cert_key", "kafka_user", "kafka_password", "kafka_password_file",
-        "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database", "public_url",
-        "actions_file",
+        "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database", "delivery_url",
+        "public_url", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "actions_file",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -195,6 +219,13 @@ class Settings(BaseSettings):
             host, _, port = one.strip().rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ValueError("is not host:port")
+        return value
+
+    @field_validator("delivery_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("is no http:// or https:// address")
         return value
 
     @field_validator("timezone")

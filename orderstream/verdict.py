@@ -99,16 +99,30 @@ def judge(dossier: Dossier, answers: Mapping[str, Answer], pack: Pack, shipped_a
     for entity, answer in heard.items():
         for rule, one_found in answer.findings.items():
             found.setdefault(rule, []).append((entity, one_found))
+    off: set[str] = set()
+    resting: dict[str, list[tuple[str, Finding]]] = {}
+    for entity, answer in heard.items():
+        for rule, snoozed in answer.snoozed.items() if answer.snoozed else ():
+            if snoozed is None:
+                off.add(rule)
+            else:
+                resting.setdefault(rule, []).append((entity, snoozed))
     signals: list[Signal] = []
     not_available: list[str] = []
     states: list[dict[str, Any]] = []
     for one in pack.judges.values():
         finding, in_time = _finding(one, dossier, found.get(one.id), pack.horizon, shipped_at)
         state = "silent"
+        snoozed = finding if one.id in off else None
+        if finding is None and one.id in resting:
+            finding, in_time = _finding(one, dossier, resting[one.id], pack.horizon, shipped_at)
+            snoozed = finding
         if finding is not None and one.id in waived:
             tags.append({"tag": "trusted", "rule": one.id})
         elif finding is not None and one.rule.tag_only:
             tags.append({"tag": "tag-only", "rule": one.id, "evidence": finding.evidence})
+        elif snoozed is not None:
+            tags.append({"tag": "snoozed", "rule": one.id, "evidence": snoozed.evidence})
         elif finding is not None and not in_time:
             tags.append({"tag": "found-late", "rule": one.id, "evidence": finding.evidence})
         elif finding is not None:

@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from orderstream import times
-from orderstream.facts import Answer, Fact, Finding, Floor, News, Rate, Stock, Trust, Update
+from orderstream import outcomes, times
+from orderstream.facts import Answer, Came, Fact, Finding, Floor, News, Rate, Snooze, Stock, Trust, Update
 from orderstream.rules.pack import Judge, Pack, Values
 
 EVIDENCE_ORDERS = 20
@@ -45,6 +45,13 @@ def _together(names: tuple[str, ...]) -> frozenset[str]:
     """One set for all that name the same."""
     return frozenset(names)
 
+
+_HISTORY: dict[str, frozenset[str]] = {
+    "returned": frozenset({"returned"}),
+    "complaints": frozenset({"complaint", "wrong-shipment"}),
+    "frauds": outcomes.FRAUDS,
+}
+"""What an expression may read of what came of other orders."""
 
 Packs = Callable[[str], Pack]
 """The compiled pack of a version."""
@@ -101,7 +108,7 @@ class Entry:
 class Rare:
     """What few entities have: late orders that only ask, orders that left, and reference data."""
 
-    __slots__ = ("asking", "floors", "gone", "rates", "stocks", "trusts")
+    __slots__ = ("asking", "came", "floors", "gone", "rates", "snoozes", "stocks", "trusts")
 
     def __init__(self) -> None:
         self.asking: dict[str, Entry] = {}
@@ -112,6 +119,8 @@ class Rare:
         self.rates: list[Rate] = []
         self.floors: list[Floor] = []
         self.trusts: list[Trust] = []
+        self.snoozes: list[Snooze] = []
+        self.came: list[Came] = []
 
 
 _NO_RARE = Rare()
@@ -231,16 +240,22 @@ class Entity:
                 if not entry.judged:
                     self._recall(entry, packs)
         shelf = self._shelf(update)
-        again = update in shelf or isinstance(update, Trust)
+        again = update in shelf or isinstance(update, (Trust, Snooze))
         if update not in shelf:
             insort(shelf, update)
-        until = update.until if isinstance(update, (Floor, Trust)) else _next(shelf, update.at)
+        if isinstance(update, Came):
+            until = None
+        else:
+            until = update.until if isinstance(update, (Floor, Trust, Snooze)) else _next(shelf, update.at)
         low = bisect_left(self.keys, (update.at, ""))
         high = len(self.keys) if until is None else bisect_left(self.keys, (until, ""))
         touched: dict[str, Entry] = {}
         refired: dict[str, list[int]] = {}
         for index in range(low, high):
             entry = self.entries[index]
+            if isinstance(update, Came) and not packs(entry.fact.pack).kind(self.kind).remembering:
+                # no rule asks what came of others: a busy article's every return would have all its orders judged again
+                continue
             known = entry.judged
             if not known:
                 self._recall(entry, packs)
@@ -261,6 +276,8 @@ class Entity:
             return rare.stocks
         if isinstance(update, Rate):
             return rare.rates
+        if isinstance(update, (Snooze, Came)):
+            return rare.snoozes if isinstance(update, Snooze) else rare.came
         return rare.floors if isinstance(update, Floor) else rare.trusts
 
     def expire(self, before: int) -> None:
@@ -286,6 +303,8 @@ class Entity:
                 del dated[: past - 1]
         rare.floors = [f for f in rare.floors if f.until > before]
         rare.trusts = [t for t in rare.trusts if t.until > before]
+        rare.snoozes = [s for s in rare.snoozes if s.until > before]
+        rare.came = [c for c in rare.came if c.at >= before]
 
     @property
     def empty(self) -> bool:
@@ -298,6 +317,8 @@ class Entity:
             or self.rare.rates
             or self.rare.floors
             or self.rare.trusts
+            or self.rare.snoozes
+            or self.rare.came
         )
 
     def oldest(self) -> int | None:
@@ -340,12 +361,13 @@ class Entity:
     def tellable(self) -> bool:
         """Whether it is better kept as bytes while nobody asks for it."""
         rare = self.rare
-        return len(self.entries) <= TELLABLE and not (rare.stocks or rare.rates or rare.floors or rare.trusts)
+        kept = rare.stocks or rare.rates or rare.floors or rare.trusts or rare.snoozes
+        return len(self.entries) + len(rare.came) <= TELLABLE and not kept
 
     def told(self) -> list[News]:
         """What it would have to be told to be what it is."""
         rare = self.rare
-        out: list[News] = [*rare.stocks, *rare.rates, *rare.floors, *rare.trusts]
+        out: list[News] = [*rare.stocks, *rare.rates, *rare.floors, *rare.trusts, *rare.snoozes, *rare.came]
         for entry in (*self.entries, *rare.asking.values()):
             fact = entry.fact
             for n, at in enumerate(entry.before):
@@ -554,8 +576,8 @@ class Entity:
                 missing.add(judge.id)
                 continue
             if "profile" in judge.programs:
-                if only is None:
-                    context = context or self._context(entry, pack)
+                if only is None or judge.remembers:
+                    context = context or self._context(entry, pack, judge, index)
                     entry.profiles = {**entry.profiles, judge.id: judge.test("profile", context)}
                 holds = entry.profiles[judge.id]
                 if holds is None:
@@ -568,7 +590,7 @@ class Entity:
                 if fire is None:
                     continue
             if judge.explains:
-                context = context or self._context(entry, pack)
+                context = context or self._context(entry, pack, judge, index)
             findings[judge.id] = self._finding(judge, entry, fire, context)
         changed = not entry.judged or findings != entry.findings or missing != entry.missing
         entry.judged = True
@@ -582,8 +604,8 @@ class Entity:
             "rate" in judge.rule.needs and _as_of(self.rare.rates, at) is None
         )
 
-    def _context(self, entry: Entry, pack: Pack) -> Values:
-        """What a profile expression reads, as of the order's event time."""
+    def _context(self, entry: Entry, pack: Pack, judge: Judge, index: int) -> Values:
+        """What a profile expression reads, as of the order's event time. index: its place, -1 for a late order."""
         fact = entry.fact
         stock = _as_of(self.rare.stocks, fact.at)
         rate = _as_of(self.rare.rates, fact.at)
@@ -597,7 +619,20 @@ class Entity:
             stock={"available": stock.available, "locked": fact.order in stock.locks} if stock else _NOTHING,
             floor={"price": min(floors)} if floors else _NOTHING,
             rate={"value": rate.rate} if rate else _NOTHING,
+            history=self._history(judge, fact, index) if judge.remembers else _NOTHING,
         )
+
+    def _history(self, judge: Judge, fact: Fact, index: int) -> dict[str, int]:
+        """How many other orders there are in the rule's window that ends at this order, and what had come of them by then."""
+        low, high = self._bounds(judge, fact.at) if index >= 0 else (0, 0)
+        others = {e.fact.order for e in self.entries[low:high]} - {fact.order}
+        return {"orders": len(others), **{name: len(others & self._met(said, fact.at)) for name, said in _HISTORY.items()}}
+
+    def _met(self, said: frozenset[str], at: int) -> set[str]:
+        """The orders that had met one of these outcomes by a time; one that was taken back by then has not."""
+        came = [c for c in self.rare.came if c.at <= at] if self.rare.came else []
+        back = {c.order for c in came if c.outcome == "undone"} if said is outcomes.FRAUDS else set()
+        return {c.order for c in came if c.outcome in said} - back
 
     def _finding(self, judge: Judge, entry: Entry, fire: Fire | None, context: Values | None) -> Finding:
         fact = entry.fact
@@ -727,6 +762,10 @@ class Entity:
         assert measure is not None
         low, high = self._bounds(judge, entry.fact.at) if index >= 0 else (0, 0)
         others = [e for e in self.entries[low:high] if e is not entry and e.fact.place is not None]
+        if self.rare.came:
+            # where a fraud was sent to is nobody's usual place
+            frauds = self._met(outcomes.FRAUDS, entry.fact.at)
+            others = [e for e in others if e.fact.order not in frauds]
         if here is None or len(others) < measure.members:
             missing.add(judge.id)
             return None
@@ -787,6 +826,11 @@ class Entity:
             findings[rule] = Finding(evidence, max(fact.since, fire.found), fact.since)
         if not fact.enters:
             missing += [j.id for j in packs(fact.pack).kind(self.kind).marking]
+        snoozed: dict[str, Finding | None] = {}
+        if self.rare.snoozes:
+            resting = {rule for s in self.rare.snoozes if s.at <= fact.at < s.until for rule in s.rules} - waived
+            snoozed = {rule: findings.pop(rule) for rule in sorted(resting & findings.keys())}
+            snoozed.update(dict.fromkeys(sorted(self._elsewhere(resting, entry, packs))))
         merge: tuple[str, ...] = ()
         if self.kind == "receiver" and fact.enters:
             low = bisect_left(self.keys, (fact.at - packs(fact.pack).merge_within + 1, ""))
@@ -798,6 +842,7 @@ class Entity:
             tuple(sorted(missing)),
             tuple(sorted(self._elsewhere(waived, entry, packs))),
             merge[:EVIDENCE_ORDERS],
+            snoozed,
         )
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -97,11 +98,11 @@ def fresh_topics(brokers: str) -> Iterator[Callable[..., Settings]]:
 
 @pytest.fixture(scope="session")
 def database_server() -> Iterator[str]:
-    """The URL of a real PostgreSQL of this session's own, with a migrated database `board_template` to copy."""
+    """The URL of a real PostgreSQL with a migrated database `board_template` to copy: a fresh one, or TEST_POSTGRES's."""
     from orderstream.board import store
     from tests.postgres import another, postgres
 
-    with postgres() as server:
+    with nullcontext(os.environ["TEST_POSTGRES"]) if "TEST_POSTGRES" in os.environ else postgres() as server:
         store.migrate(another(server, "board_template"))
         yield server
 

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from orderstream import access, kafka, topics, wire
+from orderstream import access, kafka, times, topics, wire
 from orderstream.board import audit
 from orderstream.board.consume import tell
 from orderstream.board.decide import NotAllowedError, Person
@@ -93,7 +93,8 @@ def _accept(db: Db, settings: Settings, brokers: str, row: dict[str, Any], code:
         log.warning("a mapping was not made: %s", error.sentence)
         db.execute("UPDATE board.mappings SET done_at = %s, error = %s WHERE id = %s", (now, error.sentence, row["id"]))
         return
-    at = max([now, *(line.at for line in lines)]) + 1
+    # the first of them is from a moment ahead on; others are of versions that are planned for later
+    at = max(now, min((times.parse(line.at) for line in lines if line.at is not None), default=now)) + 1
     db.execute("UPDATE board.mappings SET read_at = %s WHERE id = %s", (at, row["id"]))
 
 

@@ -7,11 +7,12 @@ away waits and says so; one that meets a bug ends the process, which is started 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orderstream.board import articles, audit, consume, deadlines, outbox, store
@@ -108,6 +109,23 @@ def _watch(settings: Settings, place: str, stop: asyncio.Event, metrics: BoardMe
             for _ in range(5):
                 if not stop.is_set():
                     time.sleep(seconds / 5)
+
+
+# -- people ---------------------------------------------------------------------------------------------------------------
+
+
+def invite(settings: Settings, login: str, roles: Sequence[str], shops: Sequence[str], name: str | None) -> str:
+    """A one-time link with which somebody chooses their password. Raises NoDatabase, UserError for a role that is none."""
+    from orderstream.board.web import accounts  # noqa: PLC0415  it hashes, which the other commands need not load
+
+    place = store.url(settings)
+    store.migrate(place)
+    by = getpass.getuser()
+    with store.answering(), store.connect(place) as db, db.transaction():
+        token = accounts.invite(db, login, store.now(), by, name=name, roles=roles, shops=shops)
+        audit.append(db, store.now(), by, "invite", {"login": login, "roles": sorted(roles), "shops": sorted(shops)})
+    public = settings.public_url or f"http://{settings.board_host}:{settings.board_port}"
+    return f"{public.rstrip('/')}/welcome/{token}"
 
 
 # -- audit ----------------------------------------------------------------------------------------------------------------

@@ -285,11 +285,12 @@ def _outside(db: Db, outcomes: Sequence[Mapping[str, Any]], orders: Mapping[str,
             at = _ms(one["at"], 0)
             row = (
                 name, name, order.order_id, order.case_id, one.get("by") or "?", at, decided[one["outcome"]],
-                one.get("reason") or "", one.get("seq") or max(order.seq, 1), order.state, at,
+                one.get("reason") or "", one.get("seq") or max(order.seq, 1), order.state,
+                order.signal_at or None, at,
             )  # fmt: skip
             db.execute(
                 "INSERT INTO board.decisions (id, bulk, order_id, case_id, by, at, decision, reason, seq, state, state_before,"
-                " effective_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'standing', %s, %s) ON CONFLICT DO NOTHING",
+                " signal_at, effective_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'standing', %s, %s, %s) ON CONFLICT DO NOTHING",
                 row,
             )
             order.decision = name

@@ -258,11 +258,11 @@ def _write(
     with db.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO board.decisions (id, bulk, order_id, case_id, by, at, decision, reason, note, details, seq, needs, state,"
-            " state_before, effective_at, audit) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " state_before, signal_at, effective_at, audit) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 (
                     named[o.order_id], bulk, o.order_id, o.case_id, by, at, what, reason, note, Jsonb(details), o.seq,
-                    needs.get(o.order_id, 0), "asked" if o.order_id in needs else "standing", o.state,
+                    needs.get(o.order_id, 0), "asked" if o.order_id in needs else "standing", o.state, o.signal_at,
                     None if o.order_id in needs else at, row,
                 )
                 for o in orders

@@ -90,7 +90,7 @@ truth AS (
         bool_or(e.kind = 'verdict' AND e.body->>'verdict' IN ('review', 'frozen')) AS was_held
     FROM mine o LEFT JOIN board.events e USING (order_id) GROUP BY o.order_id
 ), decided AS (
-    SELECT DISTINCT ON (d.order_id) d.order_id, d.decision, d.reason, d.by, d.at
+    SELECT DISTINCT ON (d.order_id) d.order_id, d.decision, d.reason, d.by, d.at - d.signal_at AS took
     FROM board.decisions d JOIN mine USING (order_id) WHERE d.state = 'standing' ORDER BY d.order_id, d.at DESC
 ), asked AS (
     SELECT DISTINCT d.order_id FROM board.decisions d JOIN mine USING (order_id) WHERE d.decision = 'confirm' AND d.state <> 'undone'
@@ -98,7 +98,7 @@ truth AS (
     WHERE e.kind = 'action' AND e.body->>'action' = 'confirm'
 ), told AS (
     SELECT m.*, t.bad_later, t.wrong_shipment, t.complaint, t.customer_corrects, t.false_alarm, t.answered, t.contact, t.was_held,
-        d.decision, d.by AS decided_by, d.at AS person_at, a.order_id IS NOT NULL AS was_asked,
+        d.decision, d.by AS decided_by, d.took, a.order_id IS NOT NULL AS was_asked,
         coalesce(t.bad_later, false) OR d.decision IN ('cancel', 'correction') OR coalesce(t.customer_corrects, false) AS bad
     FROM mine m LEFT JOIN truth t USING (order_id) LEFT JOIN decided d USING (order_id) LEFT JOIN asked a USING (order_id)
 )
@@ -106,7 +106,7 @@ truth AS (
 
 _MINE = """
 WITH mine AS (
-    SELECT order_id, currency, total, state, verdict, fired, signal_at, shipped_at, out, received_at, {bucket} AS bucket
+    SELECT order_id, currency, total, state, verdict, fired, shipped_at, out, received_at, {bucket} AS bucket
     FROM board.orders WHERE received_at >= %(since)s AND received_at < %(until)s AND seq > 0
     AND (%(all)s OR channel || ':' || shop = ANY(%(may)s))
 ),
@@ -128,8 +128,8 @@ SELECT bucket, count(*) AS orders,
         AS lost_total,
     count(*) FILTER (WHERE state = 'waiting') AS held,
     coalesce(sum(total) FILTER (WHERE state = 'waiting' AND currency = %(currency)s), 0)::bigint AS held_total,
-    percentile_disc(0.5) WITHIN GROUP (ORDER BY person_at - signal_at) FILTER (WHERE person_at IS NOT NULL) AS p50,
-    percentile_disc(0.9) WITHIN GROUP (ORDER BY person_at - signal_at) FILTER (WHERE person_at IS NOT NULL) AS p90
+    percentile_disc(0.5) WITHIN GROUP (ORDER BY took) FILTER (WHERE took IS NOT NULL) AS p50,
+    percentile_disc(0.9) WITHIN GROUP (ORDER BY took) FILTER (WHERE took IS NOT NULL) AS p90
 FROM told GROUP BY bucket
 """
 

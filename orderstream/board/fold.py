@@ -113,18 +113,22 @@ def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int
     first = known.seq == 0
     changed = first or bool(news) or RANK[record["level"]] > RANK[known.level]
     changed = changed or (record["status"], record["total"], record["currency"]) != (known.status, known.total, known.currency)
-    known.verdict, known.level, known.score = record["verdict"], record["level"], record["score"]
-    known.pack, known.seq, known.held = record["pack"] or "", seq, record["held"]
+    gone = record["verdict"] == "withdrawn"
+    known.verdict, known.pack, known.seq, known.held = record["verdict"], record["pack"] or "", seq, record["held"]
     known.status, known.currency, known.total = record["status"], record["currency"], record["total"]
-    known.fired = fired
+    if not gone:
+        # of an order that is withdrawn the machine says no more why it was held: the board keeps it
+        known.level, known.score, known.fired = record["level"], record["score"], fired
     known.created_at, known.received_at, known.decided_at = timings["created_at"], timings["received_at"], at
+    if first or news:
+        known.signal_at = at
     if changed:
-        known.changed_seq, known.signal_at = seq, at
+        known.changed_seq = seq
     said = record.get("decision")
     if "out" in record and seq > known.out_seq:
         known.out, known.out_seq = record["out"] or "", seq
         known.out_by = ((said or {}).get("by") or "person") if known.out == "released" and said is not None else None
-    turn = Turn(edges=named(signals, known.order_id))
+    turn = Turn(edges=None if gone else named(signals, known.order_id))
     turn.events.append(
         Happened(
             known.order_id,
@@ -135,7 +139,8 @@ def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int
             f"verdict:{seq}",
         )
     )
-    turn.long = {"signals": signals, **{name: record[name] for name in ("not_available", "rules", "tags", "combinations")}}
+    if not gone:
+        turn.long = {"signals": signals, **{name: record[name] for name in ("not_available", "rules", "tags", "combinations")}}
     if said is not None and said["outcome"] in DECIDES and ours.get(said["id"], "standing") == "standing":
         turn.applied = said["id"]
         known.decision = known.decision or outcome_uuid(said["id"])

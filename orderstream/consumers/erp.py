@@ -14,15 +14,21 @@ import time
 from typing import Any
 
 import msgspec
-import orjson
 from aiokafka import AIOKafkaProducer
 
-from orderstream import access, times, topics
-from orderstream.consumers.inbox import Store, begin, consume, main
+from orderstream import access, times
+from orderstream.consumers.inbox import Store, begin, consume, main, post
 from orderstream.metrics import Metrics
 from orderstream.settings import Settings
 
 READS = ("orders.released", "orders.recalled")
+
+
+class Money(msgspec.Struct):
+    """What the order costs: minor units of its currency."""
+
+    currency: str
+    total: int
 
 
 class Verdict(msgspec.Struct):
@@ -31,6 +37,11 @@ class Verdict(msgspec.Struct):
     order_id: str
     verdict_seq: int
     cause: str | None = None
+    order: Money | None = None
+
+
+SAID = {"released": "accepted", "changed-after-shipping": "changed", "recalled": "stopped", "intercept": "intercept"}
+"""Effects as `erp.acks` calls them."""
 
 
 _decoder = msgspec.json.Decoder(Verdict)
@@ -50,7 +61,6 @@ class Erp(Store):
             order_id TEXT, verdict_seq INTEGER, effect TEXT NOT NULL, PRIMARY KEY (order_id, verdict_seq, effect)
         );
         CREATE TABLE IF NOT EXISTS intercepts (order_id TEXT PRIMARY KEY, verdict_seq INTEGER, cause TEXT);
-        CREATE TABLE IF NOT EXISTS outbox (order_id TEXT PRIMARY KEY, at BIGINT NOT NULL);
     """
 
     def apply(self, topic: str, value: bytes) -> str:
@@ -62,7 +72,26 @@ class Erp(Store):
             return "repeat" if verdict.verdict_seq == known else "old"
         effect = self._release(verdict, value, state) if topic == "orders.released" else self._recall(verdict, state)
         self.db.execute("INSERT INTO journal VALUES (?, ?, ?)", (verdict.order_id, verdict.verdict_seq, effect))
+        self._acknowledge(verdict, SAID[effect])
         return effect
+
+    def _acknowledge(self, verdict: Verdict, effect: str) -> None:
+        """What was done, and what is booked: whoever waits for it is told when this transaction has happened."""
+        ack: dict[str, Any] = {
+            "order_id": verdict.order_id,
+            "verdict_seq": verdict.verdict_seq,
+            "at": int(time.time() * 1000),
+            "effect": effect,
+        }
+        # what has left stays booked as it was, until somebody books it back
+        booked = verdict.order if effect == "accepted" else self._booked(verdict.order_id) if effect != "stopped" else None
+        if booked is not None:
+            ack |= {"currency": booked.currency, "total": booked.total}
+        self.say("erp.acks", verdict.order_id, str(verdict.verdict_seq), ack)
+
+    def _booked(self, order_id: str) -> Money | None:
+        row = self.db.execute("SELECT record FROM orders WHERE order_id = ?", (order_id,)).fetchone()
+        return _decoder.decode(row[0]).order if row is not None and row[0] is not None else None
 
     def _release(self, verdict: Verdict, value: bytes, state: str) -> str:
         if state in ("shipped", "intercept"):
@@ -107,24 +136,14 @@ class Erp(Store):
                 "UPDATE orders SET state = 'shipped' WHERE order_id = ? AND state = 'accepted'", (order_id,)
             ).rowcount
             if changed:
-                self.db.execute(
-                    "INSERT INTO outbox VALUES (?, ?) ON CONFLICT (order_id) DO UPDATE SET at = excluded.at", (order_id, at)
-                )
+                shipped = {"kind": "outcome", "at": times.text(at), "order_id": order_id, "outcome": "shipped", "by": "erp"}
+                self.say("orders.outcomes", order_id, "shipped", shipped)
         return bool(changed)
 
     def due(self, before: int) -> list[str]:
         """Orders accepted before a time (ms UTC) and not shipped yet."""
         rows = self.db.execute("SELECT order_id FROM orders WHERE state = 'accepted' AND accepted_at < ?", (before,))
         return [row[0] for row in rows]
-
-    def unsaid(self) -> list[tuple[str, int]]:
-        """Shipments that orderstream has not been told of."""
-        return [(row[0], row[1]) for row in self.db.execute("SELECT order_id, at FROM outbox")]
-
-    def said(self, order_ids: list[str]) -> None:
-        """Orderstream's topic has these shipments."""
-        with self.transaction():
-            self.db.executemany("DELETE FROM outbox WHERE order_id = ?", [(order_id,) for order_id in order_ids])
 
     def states(self) -> dict[str, int]:
         """How many orders are in each state."""
@@ -134,41 +153,23 @@ class Erp(Store):
 async def run(settings: Settings, metrics: Metrics, stop: asyncio.Event, *, ship_after: float | None = None) -> None:
     """Apply verdicts until stopped. ship_after: seconds from acceptance to shipping; None: this ERP ships nothing by itself.
 
-    After shipping, orderstream no longer recalls: it is told by an outcome `shipped`, from an outbox, so that a crash cannot
-    lose the message.
+    Each verdict is acknowledged on erp.acks, and a shipment told by an outcome `shipped`, after which orderstream no longer
+    recalls; both from an outbox, so that a crash cannot lose them.
     """
     store = Erp(settings.database.get_secret_value() if settings.database else settings.state_dir / "erp.sqlite")
-    producer: Any = None
+    producer: Any = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all", client_id="erp", **access.client(settings))
     try:
-        if ship_after is None:
-            await consume(settings, "erp", store, READS, stop, metrics=metrics)
-            return
-        producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, acks="all", client_id="erp", **access.client(settings))
         await begin(producer, settings)
 
-        async def ship() -> None:
+        async def ship_and_tell() -> None:
             now = int(time.time() * 1000)
-            for order_id in store.due(now - int(ship_after * 1000)):
+            for order_id in store.due(now - int(ship_after * 1000)) if ship_after is not None else ():
                 store.ship(order_id, now)
-            told = store.unsaid()
-            sends = [
-                await producer.send(
-                    topics.name("orders.outcomes", settings.topic_prefix),
-                    orjson.dumps(
-                        {"kind": "outcome", "at": times.text(at), "order_id": order_id, "outcome": "shipped", "by": "erp"}
-                    ),
-                    order_id.encode(),
-                )
-                for order_id, at in told
-            ]
-            await asyncio.gather(*sends)
-            if told:
-                store.said([order_id for order_id, _ in told])
+            await post(store, producer, settings.topic_prefix)
 
-        await consume(settings, "erp", store, READS, stop, metrics=metrics, between=ship)
+        await consume(settings, "erp", store, READS, stop, metrics=metrics, between=ship_and_tell)
     finally:
-        if producer is not None:
-            await producer.stop()
+        await producer.stop()
         store.close()
 
 

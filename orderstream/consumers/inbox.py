@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import orjson
 import psycopg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
@@ -34,6 +35,15 @@ class Tombstone(NamedTuple):
     order_id: str
 
 
+class Outgoing(NamedTuple):
+    """A record for a topic (without the installation's prefix) that waits in the store; value: JSON."""
+
+    topic: str
+    key: str
+    what: str
+    value: str
+
+
 class Store:
     """The consumer's tables, and beside them the position in each partition that they stand for.
 
@@ -47,6 +57,7 @@ class Store:
         self.db: Any = _sqlite(place) if isinstance(place, Path) else Postgres(place)
         self.db.executescript(
             "CREATE TABLE IF NOT EXISTS position (topic TEXT, partition INTEGER, next BIGINT, PRIMARY KEY (topic, partition));"
+            "CREATE TABLE IF NOT EXISTS outgoing (topic TEXT, key TEXT, what TEXT, value TEXT NOT NULL, PRIMARY KEY (topic, key, what));"
             + self.tables
         )
 
@@ -96,6 +107,26 @@ class Store:
             # until then the old page stands in the file beside it
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return done
+
+    def say(self, topic: str, key: str, what: str, record: dict[str, Any]) -> None:
+        """Puts a record that is to go to a topic beside the effect that it tells of, in the open transaction.
+
+        what: tells it from others of this key, so that what is done again is said once.
+        """
+        self.db.execute(
+            "INSERT INTO outgoing VALUES (?, ?, ?, ?) ON CONFLICT (topic, key, what) DO UPDATE SET value = excluded.value",
+            (topic, key, what, orjson.dumps(record).decode()),
+        )
+
+    def outgoing(self) -> list[Outgoing]:
+        """What Kafka has not been told of yet."""
+        rows = self.db.execute("SELECT topic, key, what, value FROM outgoing ORDER BY topic, key, what LIMIT 500").fetchall()
+        return [Outgoing(*row) for row in rows]
+
+    def gone(self, records: Sequence[Outgoing]) -> None:
+        """Kafka has these. What was said anew meanwhile stays."""
+        with self.transaction():
+            self.db.executemany("DELETE FROM outgoing WHERE topic = ? AND key = ? AND what = ? AND value = ?", records)
 
     def apply(self, topic: str, value: bytes) -> str:
         """The effect of one record (topic without the installation's prefix), in the open transaction. Returns its name."""
@@ -157,11 +188,11 @@ def _database_there() -> Iterator[None]:
         ) from None
 
 
-class _Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """Starts each partition where the store stands."""
+class Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Starts each partition where the store stands. position: (topic without prefix, partition) -> the next offset to read."""
 
-    def __init__(self, consumer: Any, store: Store, prefix: str) -> None:
-        self.consumer, self.store, self.prefix = consumer, store, prefix
+    def __init__(self, consumer: Any, position: Callable[[str, int], int], prefix: str) -> None:
+        self.consumer, self.position, self.prefix = consumer, position, prefix
         self.trouble: Exception | None = None
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
@@ -170,7 +201,7 @@ class _Resume(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         ends = await self.consumer.end_offsets(assigned)
         for partition in assigned:
-            position = self.store.position(partition.topic.removeprefix(self.prefix), partition.partition)
+            position = self.position(partition.topic.removeprefix(self.prefix), partition.partition)
             if position > ends[partition]:
                 # reading on would take the new topic's first records for repeats
                 self.trouble = UserError(
@@ -197,8 +228,8 @@ async def consume(
     between: called after each batch, and every half second when there is none.
     """
     prefix = settings.topic_prefix
-    async with _connected(settings, prefix + name) as consumer:
-        resume = _Resume(consumer, store, prefix)
+    async with connected(settings, prefix + name) as consumer:
+        resume = Resume(consumer, store.position, prefix)
         consumer.subscribe([topics.name(topic, prefix) for topic in wanted], listener=resume)
         ready = False
         while not stop.is_set():
@@ -226,6 +257,26 @@ def _said(record: Any) -> bytes | Tombstone:
     return Tombstone((record.key or b"").decode()) if record.value is None else record.value
 
 
+async def post(store: Store, producer: Any, prefix: str) -> int:
+    """Sends what waits in the store's outbox; how many. While Kafka is away it goes on waiting. Raises NotAdmitted.
+
+    A crash before it is crossed off sends it again: readers know it by its number.
+    """
+    records = store.outgoing()
+    try:
+        sends = [await producer.send(topics.name(r.topic, prefix), r.value.encode(), r.key.encode()) for r in records]
+        await asyncio.gather(*sends)
+    except KafkaError as error:
+        denied = access.denied(error)
+        if denied is not None:
+            raise denied from None
+        logging.getLogger(__name__).warning("Kafka did not take %d records, they are sent again: %s", len(records), error)
+        return 0
+    if records:
+        store.gone(records)
+    return len(records)
+
+
 async def begin(client: Any, settings: Settings) -> None:
     """Start a producer or consumer. Raises NoBroker or NotAdmitted, leaving nothing open."""
     try:
@@ -237,7 +288,8 @@ async def begin(client: Any, settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _connected(settings: Settings, group: str) -> AsyncIterator[Any]:
+async def connected(settings: Settings, group: str) -> AsyncIterator[Any]:
+    """A consumer of this group, not subscribed yet. Raises NoBroker, NotAdmitted."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.brokers,
         group_id=group,

@@ -11,15 +11,18 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx
 import msgspec
 import orjson
 from aiokafka import AIOKafkaProducer
 
 from orderstream import access, times, topics
-from orderstream.consumers.inbox import Store, begin, consume, main
+from orderstream.consumers.inbox import Store, begin, consume, main, post
+from orderstream.consumers.signature import sign
 from orderstream.errors import BadFile
 from orderstream.metrics import Metrics
 from orderstream.orders import Unit
@@ -68,6 +71,20 @@ _action = msgspec.json.Decoder(Action)
 _stock = msgspec.json.Decoder(Stock)
 
 
+class Box(NamedTuple):
+    """A fulfilment unit on its way out. unit: its place in the release's `units`; skus: SKU -> pieces in it."""
+
+    order_id: str
+    verdict_seq: int
+    shipment_id: str
+    unit: int
+    skus: dict[str, int]
+
+    def record(self, at: int) -> dict[str, Any]:
+        """A record of wms.shipments, and the question of `POST /check`. at: ms UTC."""
+        return {**self._asdict(), "at": at, "complete": True}
+
+
 class Wms(Store):
     """The warehouse's own store: levels, the orders to pack with their units, locks, and which SKUs to tell of."""
 
@@ -84,6 +101,10 @@ class Wms(Store):
         ) WITHOUT ROWID;
         CREATE INDEX IF NOT EXISTS pieces_by_sku ON pieces (sku);
         CREATE TABLE IF NOT EXISTS locks (order_id TEXT PRIMARY KEY, verdict_seq INTEGER, until INTEGER, held INTEGER) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS packing (
+            order_id TEXT PRIMARY KEY, verdict_seq INTEGER NOT NULL, taken_at INTEGER NOT NULL, picked_at INTEGER, shipped_at INTEGER,
+            stopped TEXT
+        ) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS unsaid (sku TEXT PRIMARY KEY, at INTEGER) WITHOUT ROWID;
     """
 
@@ -122,6 +143,14 @@ class Wms(Store):
                     (order.order_id, sku, quantity),
                 )
         self._mark(order.order_id)
+        # what has left is not packed again
+        self.db.execute(
+            "INSERT INTO packing (order_id, verdict_seq, taken_at) VALUES (?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
+            " verdict_seq = excluded.verdict_seq, taken_at = excluded.taken_at, picked_at = NULL, stopped = NULL"
+            " WHERE shipped_at IS NULL",
+            (order.order_id, order.verdict_seq, _now()),
+        )
+        self._acknowledge(order.order_id, order.verdict_seq, "accepted")
         return "released"
 
     def _recall(self, order: Recalled) -> str:
@@ -134,7 +163,12 @@ class Wms(Store):
             (order.order_id, order.verdict_seq),
         )
         self._mark(order.order_id)
+        self._acknowledge(order.order_id, order.verdict_seq, "stopped")
         return "recalled"
+
+    def _acknowledge(self, order_id: str, seq: int, effect: str, at: int | None = None) -> None:
+        ack = {"order_id": order_id, "verdict_seq": seq, "at": _now() if at is None else at, "effect": effect}
+        self.say("wms.acks", order_id, f"{seq}:{effect}", ack)
 
     def _lock(self, action: Action, *, held: bool) -> str:
         # a lock and its unlock may be read in either sequence: the later verdict's word stands, an unlock before a lock
@@ -182,7 +216,8 @@ class Wms(Store):
         level = self.db.execute("SELECT level FROM levels WHERE sku = ?", (sku,)).fetchone()[0]
         held = self.db.execute(
             "SELECT coalesce(sum(p.quantity), 0) FROM pieces p JOIN orders o USING (order_id) LEFT JOIN locks l USING (order_id)"
-            " WHERE p.sku = ? AND (o.released OR (l.held AND (l.until IS NULL OR l.until > ?)))",
+            " LEFT JOIN packing k USING (order_id)"
+            " WHERE p.sku = ? AND (o.released OR k.shipped_at IS NOT NULL OR (l.held AND (l.until IS NULL OR l.until > ?)))",
             (sku, now),
         ).fetchone()[0]
         locks = self.db.execute(
@@ -214,6 +249,56 @@ class Wms(Store):
         with self.transaction():
             self.db.executemany("DELETE FROM unsaid WHERE sku = ?", [(sku,) for sku in skus])
 
+    def to_pick(self, before: int) -> list[str]:
+        """Released orders taken before a time (ms UTC) and not picked."""
+        rows = self.db.execute(
+            "SELECT order_id FROM packing JOIN orders USING (order_id) WHERE released AND picked_at IS NULL AND taken_at < ?",
+            (before,),
+        )
+        return [row[0] for row in rows]
+
+    def pick(self, order_id: str, at: int) -> bool:
+        """All pieces of an order are in its boxes; False for one that is not to be packed. at: ms UTC."""
+        with self.transaction():
+            row = self.db.execute(
+                "SELECT verdict_seq FROM packing JOIN orders USING (order_id, verdict_seq)"
+                " WHERE order_id = ? AND released AND picked_at IS NULL",
+                (order_id,),
+            ).fetchone()
+            if row is not None:
+                self.db.execute("UPDATE packing SET picked_at = ? WHERE order_id = ?", (at, order_id))
+                self._acknowledge(order_id, row[0], "picked", at)
+        return row is not None
+
+    def boxes(self, before: int) -> list[Box]:
+        """What was picked before a time (ms UTC) and has neither left nor been stopped, one box a fulfilment unit."""
+        rows = self.db.execute(
+            "SELECT order_id, verdict_seq, number, skus, coalesce(merge_group, order_id)"
+            " FROM packing JOIN orders USING (order_id, verdict_seq) JOIN units USING (order_id)"
+            " WHERE released AND picked_at < ? AND shipped_at IS NULL AND stopped IS NULL ORDER BY order_id, number",
+            (before,),
+        )
+        # orders that are packed together are one parcel, and one record each
+        return [Box(row[0], row[1], f"{row[4]}.{row[2]}", row[2], orjson.loads(row[3])) for row in rows]
+
+    def ship(self, order_id: str, scanned: Sequence[Box], at: int) -> bool:
+        """An order's boxes leave, with what the scanner saw in them; False for one that is not released any more. at: ms UTC."""
+        with self.transaction():
+            changed = self.db.execute(
+                "UPDATE packing SET shipped_at = ? WHERE order_id = ? AND shipped_at IS NULL AND picked_at IS NOT NULL"
+                " AND verdict_seq = (SELECT verdict_seq FROM orders o WHERE o.order_id = packing.order_id AND released)",
+                (at, order_id),
+            ).rowcount
+            if changed:
+                for box in scanned:
+                    self.say("wms.shipments", order_id, f"{box.shipment_id}/{box.unit}", box.record(at))
+        return bool(changed)
+
+    def stop(self, order_id: str, why: str) -> None:
+        """An order's boxes stay: a person looks. The next release of the order begins anew."""
+        with self.transaction():
+            self.db.execute("UPDATE packing SET stopped = ? WHERE order_id = ?", (why, order_id))
+
     def parcels(self) -> dict[str, list[str]]:
         """What to pack together: a group's name (its earliest order) to its released orders."""
         groups: dict[str, list[str]] = {}
@@ -224,7 +309,59 @@ class Wms(Store):
         return groups
 
 
-async def run(settings: Settings, metrics: Metrics, stop: asyncio.Event, *, levels: Path | None = None) -> None:
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+async def ask(http: httpx.AsyncClient, url: str, secrets: Sequence[bytes], box: Box) -> tuple[bool | None, str]:
+    """(whether a box may leave, why not). None where nobody knows now: it is asked again later."""
+    body = orjson.dumps(box.record(_now()))
+    try:
+        answer = await http.post(
+            url, content=body, headers=sign(secrets, f"{box.order_id}/{box.verdict_seq}", body, int(time.time()))
+        )
+    except httpx.TransportError as error:
+        return None, str(error)
+    if answer.status_code != 200:
+        return None, f"HTTP {answer.status_code}"
+    said = answer.json()
+    return bool(said["go"]), "; ".join(said["why"])
+
+
+class Floor(NamedTuple):
+    """How this warehouse works. pick_after, ship_after: seconds, None: nobody does it; check: where a box is asked about first."""
+
+    pick_after: float | None = None
+    ship_after: float | None = None
+    check: str | None = None
+
+
+IDLE = Floor()
+
+
+async def _work(store: Wms, floor: Floor, http: httpx.AsyncClient, secrets: Sequence[bytes]) -> None:
+    """What is due on the floor: pick, ask, ship."""
+    if floor.pick_after is not None:
+        for order_id in store.to_pick(_now() - int(floor.pick_after * 1000)):
+            store.pick(order_id, _now())
+    if floor.ship_after is None:
+        return
+    by_order: dict[str, list[Box]] = {}
+    for box in store.boxes(_now() - int(floor.ship_after * 1000)):
+        by_order.setdefault(box.order_id, []).append(box)
+    for order_id, boxes in by_order.items():
+        said = [await ask(http, floor.check, secrets, box) for box in boxes] if floor.check is not None else []
+        wrong = [why for go, why in said if go is False]
+        if wrong:
+            print(f"{order_id} 不发 · stays: {'; '.join(wrong)}", flush=True)  # noqa: T201  for whoever stands at the packing table
+            store.stop(order_id, "; ".join(wrong))
+        elif all(go for go, _ in said):
+            store.ship(order_id, boxes, _now())
+
+
+async def run(
+    settings: Settings, metrics: Metrics, stop: asyncio.Event, *, levels: Path | None = None, floor: Floor = IDLE
+) -> None:
     """Keep the warehouse until stopped. levels: a file of `stock` lines for the first start."""
     store = Wms(settings.state_dir / "wms.sqlite")
     options = access.client(settings)
@@ -234,24 +371,27 @@ async def run(settings: Settings, metrics: Metrics, stop: asyncio.Event, *, leve
         if levels is not None:
             store.load(levels)
         await begin(producer, settings)
+        async with httpx.AsyncClient(timeout=5) as http:
 
-        async def say() -> None:
-            nonlocal last
-            if time.monotonic() - last < SAY_SECONDS:
-                return
-            last = time.monotonic()
-            records = store.unsaid(int(time.time() * 1000))
-            sends = [
-                await producer.send(topics.name("wms.stock", settings.topic_prefix), orjson.dumps(r), r["sku"].encode())
-                for r in records
-            ]
-            await asyncio.gather(*sends)
-            if records:
-                metrics.applied.labels("wms", "stock").inc(len(records))
-                store.said([r["sku"] for r in records])
+            async def work() -> None:
+                nonlocal last
+                await _work(store, floor, http, settings.shop_secrets("wms", "check"))
+                await post(store, producer, settings.topic_prefix)
+                if time.monotonic() - last < SAY_SECONDS:
+                    return
+                last = time.monotonic()
+                records = store.unsaid(_now())
+                sends = [
+                    await producer.send(topics.name("wms.stock", settings.topic_prefix), orjson.dumps(r), r["sku"].encode())
+                    for r in records
+                ]
+                await asyncio.gather(*sends)
+                if records:
+                    metrics.applied.labels("wms", "stock").inc(len(records))
+                    store.said([r["sku"] for r in records])
 
-        await say()
-        await consume(settings, "wms", store, READS, stop, metrics=metrics, between=say)
+            await work()
+            await consume(settings, "wms", store, READS, stop, metrics=metrics, between=work)
     finally:
         await producer.stop()
         store.close()
@@ -264,8 +404,14 @@ def _main() -> int:
     parser.add_argument(
         "--stock", type=Path, metavar="FILE", help="初始库存（回放文件的 stock 行） · levels to begin with, `stock` lines"
     )
+    parser.add_argument(
+        "--pick-after", type=float, metavar="SECONDS", help="接单多少秒后拣货 · pick an order this long after taking it"
+    )
+    parser.add_argument("--ship-after", type=float, metavar="SECONDS", help="拣货多少秒后发出 · ship it this long after picking")
+    parser.add_argument("--check", metavar="URL", help="发出前先问 · ask there first: http://127.0.0.1:8082/check")
     args = parser.parse_args()
-    return main(lambda settings, metrics, stop: run(settings, metrics, stop, levels=args.stock))
+    floor = Floor(args.pick_after, args.ship_after, args.check)
+    return main(lambda settings, metrics, stop: run(settings, metrics, stop, levels=args.stock, floor=floor))
 
 
 if __name__ == "__main__":

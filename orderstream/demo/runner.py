@@ -28,6 +28,9 @@ import orjson
 from rich.console import Console
 
 from orderstream import access, broker, topics
+from orderstream.board import store
+from orderstream.board.web import accounts
+from orderstream.demo.database import Database, find
 from orderstream.demo.processes import Child, Processes, terminable, undisturbed
 from orderstream.demo.shops import Shops
 from orderstream.demo.tally import Summary, Tally
@@ -42,14 +45,26 @@ from orderstream.simulators.scenario import MARKETPLACES, SHOPS
 from orderstream.simulators.served import served
 
 READY_SECONDS = 60.0
+PEOPLE = (("supervisor", "主管", ("supervisor", "reviewer")), ("approver", "审批人", ("approver",)))
+"""Who gets a one-time link to the demo's board: login, name, roles."""
 SETTLE_SECONDS = 60.0
 """How long after the last acknowledgement every order must have its verdict."""
 QUIET_SECONDS = 1.5
 """No new verdict for this long, with nothing waiting: the run is over, recalls that follow the last orders included."""
 
 
-def run(settings: Settings, *, orders: int = 3_000, rate: float = 50.0, report: Path | None = None, workers: int = 2) -> int:
+def run(
+    settings: Settings,
+    *,
+    orders: int = 3_000,
+    rate: float = 50.0,
+    report: Path | None = None,
+    workers: int = 2,
+    stay: bool = False,
+) -> int:
     """Run the demo; 0 when every acknowledged order came out, and the ERP has exactly the released ones.
+
+    stay: the board stays open after that, until Ctrl-C.
 
     orders, rate: distinct orders, and how many of them a second. report: where the Summary goes as JSON.
     Raises RunFailed (exit code 13) where orders were lost, another UserError where the surroundings are missing, and
@@ -65,7 +80,9 @@ def run(settings: Settings, *, orders: int = 3_000, rate: float = 50.0, report: 
     try:
         with terminable():
             demo.play(orders, rate, report)
-        clean = True
+            clean = True
+            if stay:
+                demo.stay()
     except KeyboardInterrupt:
         console.print("正在结束已启动的进程 … · ending what was started …", highlight=False)
         clean = True
@@ -93,10 +110,13 @@ class _Demo:
         self._env: dict[str, str] = {}
         self._market = Market(SHOPS)
         self._market_port = 0
+        self._database: Database | None = None
+        self._board = ""
 
     def play(self, orders: int, rate: float, report: Path | None) -> None:
         self._kafka()
         self._topics()
+        self._postgres()
         # only what the processes need before the first order; the peak itself is dated when they are ready
         shop = make(orders, rate=rate, start=_now(), marketplaces=MARKETPLACES)
         self._load(shop)
@@ -111,6 +131,8 @@ class _Demo:
     def stop(self) -> None:
         """End everything that was started."""
         self._processes.stop()
+        if self._database is not None:
+            self._database.stop()
         if self._broker is None:
             return
         if self._shared:
@@ -187,19 +209,61 @@ class _Demo:
         self._process("erp", "orderstream.consumers.erp")
         self._process("wms", "orderstream.consumers.wms", "--stock", str(stock))
         self._process("fetch", "orderstream", "fetch")
+        self._start_board()
         self._say(
             f"启动：接收、取详情、{self._workers} 个工作进程、ERP、WMS · started: intake, fetch, {self._workers} workers, ERP, WMS"
         )
+
+    def _postgres(self) -> None:
+        with undisturbed():
+            self._database = find(self._given)
+        if self._database is None:
+            self._say(
+                "没有 PostgreSQL，看板不启动：apt-get install postgresql 或设置 ORDERSTREAM_DATABASE"
+                " · no PostgreSQL, so no board: apt-get install postgresql, or set ORDERSTREAM_DATABASE"
+            )
+            return
+        self._say(self._database.describe)
+
+    def _start_board(self) -> None:
+        if self._database is None:
+            return
+        port = broker.free_port()
+        self._board = f"http://127.0.0.1:{port}"
+        # the board's alone: the example ERP keeps its own books beside it
+        values = {"DATABASE": self._database.url, "BOARD_HOST": "127.0.0.1", "BOARD_PORT": str(port), "PUBLIC_URL": self._board}
+        self._command("board", "migrate", **values)
+        self._process("board", "orderstream", "board", **values)
+        self._links()
+
+    def _links(self) -> None:
+        """One-time links for two people: frozen orders need another one than who asks."""
+        assert self._database is not None
+        with store.answering(), store.connect(self._database.url) as db:
+            for login, name, roles in PEOPLE:
+                token = accounts.invite(db, login, store.now(), "demo", name=name, roles=roles)
+                self._say(f"看板 · board, {name} {login}: {self._board}/welcome/{token}")
+
+    def stay(self) -> None:
+        """Leaves all of it running until Ctrl-C, for people to look at the board."""
+        if not self._board:
+            return
+        self._say(f"看板还开着，Ctrl-C 结束 · the board stays open at {self._board}, Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                self._processes.check()
+                time.sleep(0.5)
 
     def _process(self, name: str, module: str, *arguments: str, **values: str) -> Child:
         env = self._env | {PREFIX + setting: value for setting, value in values.items()}
         return self._processes.start(name, [sys.executable, "-m", module, *arguments], env)
 
-    def _command(self, *arguments: str) -> None:
+    def _command(self, *arguments: str, **values: str) -> None:
         """One command of the CLI, to its end."""
         name = "-".join(arguments[:2])
         processes = Processes(self._home / "logs")
-        child = processes.start(name, [sys.executable, "-m", "orderstream", *arguments], self._env)
+        env = self._env | {PREFIX + setting: value for setting, value in values.items()}
+        child = processes.start(name, [sys.executable, "-m", "orderstream", *arguments], env)
         try:
             code = child.process.wait(READY_SECONDS)
         except subprocess.TimeoutExpired:

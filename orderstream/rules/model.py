@@ -9,7 +9,8 @@ Durations are `10s`, `5m`, `24h`, `30d`; money is integer minor units (fen); dis
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -110,7 +111,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     sharing: Literal["sku"] | None = None
     members: str | None = None
     profile: str | None = None
-    needs: tuple[Literal["stock", "rate"], ...] = ()
+    needs: tuple[Literal["stock", "rate", "history"], ...] = ()
     confidence: Confidence = "likely"
     """How sure a key must be at least for the rule to count what meets there; `identity` says how sure each is."""
     tag_only: bool = False
@@ -139,6 +140,34 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     decide_within: str | None = None
 
 
+class Limits(NamedTuple):
+    """How long, in ms, what was released may take outside; None, or no entry: nothing is waited for."""
+
+    acknowledged: Mapping[str, int]
+    picked: int | None
+    stuck: int | None
+
+
+class Downstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How long the systems behind the release may take; past it an order stands on the wall (docs/downstream.md).
+
+    acknowledged: from the release to each system's acknowledgement. picked: from the first acknowledgement until all is picked.
+    stuck: how long a paid order may be kept back.
+    """
+
+    acknowledged: dict[Literal["erp", "wms"], str] = {}
+    picked: str | None = None
+    stuck: str | None = None
+
+    def limits(self) -> Limits:
+        """The same in ms. Raises ValueError."""
+        return Limits(
+            {system: duration(text) for system, text in self.acknowledged.items()},
+            None if self.picked is None else duration(self.picked),
+            None if self.stuck is None else duration(self.stuck),
+        )
+
+
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """policy.yaml: how signals become a level, a level a verdict, and the pack's times and data.
 
@@ -158,3 +187,4 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     combinations: tuple[Combination, ...] = ()
     fill: dict[Literal["remark", "postcode"], str] = {}
     data: dict[str, object] = {}
+    downstream: Downstream = Downstream()

@@ -29,6 +29,9 @@ CEL_ERRORS = (KeyError, TypeError, ValueError, RuntimeError, IndexError, ZeroDiv
 DAY_WINDOW = "day"
 """`within: day`: the shop's calendar day, up to the order's own time."""
 
+HISTORY = 180 * times.DAY
+"""How far back `history` looks."""
+
 
 _T = TypeVar("_T")
 _ORDER_FIELD = re.compile(r"\border\.(\w+)")
@@ -57,6 +60,7 @@ class Judge:
         "marks_all",
         "of_pieces",
         "programs",
+        "remembers",
         "rule",
         "sharing",
         "span",
@@ -70,6 +74,10 @@ class Judge:
         """How sure a key must be for this rule to see it."""
         self.by_day = rule.within == DAY_WINDOW
         self.span = 0 if rule.within is None else times.DAY if self.by_day else duration(rule.within)
+        self.remembers = "history" in rule.needs
+        """Reads what came of other orders; its window is HISTORY long."""
+        if self.remembers:
+            self.span = HISTORY
         self.marks_all = rule.marks == "all"
         self.sharing = rule.sharing is not None
         measure = rule.measure
@@ -153,7 +161,7 @@ class Judges:
     alone, firing_alone: of newest and marking those that have something to say of an order that nothing else is known beside.
     """
 
-    __slots__ = ("alone", "firing_alone", "marking", "newest", "span", "windowed")
+    __slots__ = ("alone", "firing_alone", "marking", "newest", "remembering", "span", "windowed")
 
     def __init__(self, judges: list[Judge]) -> None:
         self.marking = [j for j in judges if j.marks_all]
@@ -162,10 +170,12 @@ class Judges:
         self.alone = [j for j in self.newest if j.fewest <= 1 or j.rule.needs or "profile" in j.programs]
         self.firing_alone = [j for j in self.marking if j.fewest <= 1]
         self.span = max((j.span for j in judges), default=0)
+        self.remembering = any(j.remembers or (j.rule.measure is not None and j.rule.measure.nearest) for j in judges)
+        """What came of an order has a part in what is said of others."""
 
 
 class Pack:
-    """A compiled pack. version: `<name>@<hash of the content>`; lateness, horizon, clock_ahead, merge_within: ms."""
+    """A compiled pack. version: `<name>@<hash of the content>`; lateness, horizon, clock_ahead, merge_within: ms; limits: of what comes after."""
 
     def __init__(self, policy: Policy, rules: Mapping[str, Rule]) -> None:
         self.policy = policy
@@ -177,6 +187,7 @@ class Pack:
             self.horizon = duration(policy.horizon)
             self.clock_ahead = duration(policy.clock_ahead)
             self.merge_within = duration(policy.merge_within)
+            self.limits = policy.downstream.limits()
             self.active_from = -1 if policy.active_from is None else times.parse(policy.active_from)
         except ValueError as error:
             raise PackError(f"policy.yaml: {error}") from error
@@ -407,6 +418,8 @@ def _check(rule: Rule) -> None:
         need(rule.when is None, "`when` is for a rule on the order; an entity's rule has `measure` or `profile`")
         need(rule.measure is not None or rule.profile is not None, "needs `measure` or `profile`")
         need((rule.measure is None) == (rule.within is None), "`measure` and `within` go together")
+        remembers = "history" in rule.needs
+        need(not remembers or (rule.measure is None and rule.profile is not None), "`history` is for a rule with a profile alone")
         need(not (rule.marks == "all" and rule.profile), "a rule with a profile marks the newest only")
         need(not (rule.sharing and rule.measure is None), "`sharing` needs a measure")
         words = [w for w in ("value", "limit", "detail") if getattr(rule, w) is not None]

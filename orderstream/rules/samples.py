@@ -43,6 +43,7 @@ SKU_FULL: dict[str, Any] = {
     "stock": {"available": 2, "locked": False},
     "floor": {"price": 14900},
     "rate": {},
+    "history": {},
 }
 SKU_LEAST: dict[str, Any] = {**SKU_FULL, "fact": {"quantity": 2, "deals": [], "conversions": []}, "floor": {}}
 PAIR_FULL: dict[str, Any] = {
@@ -50,8 +51,16 @@ PAIR_FULL: dict[str, Any] = {
     "stock": {},
     "floor": {},
     "rate": {"value": 7.11},
+    "history": {},
 }
-OTHER: dict[str, Any] = {"fact": {"quantity": 0, "deals": [], "conversions": []}, "stock": {}, "floor": {}, "rate": {}}
+OTHER: dict[str, Any] = {
+    "fact": {"quantity": 0, "deals": [], "conversions": []},
+    "stock": {},
+    "floor": {},
+    "rate": {},
+    "history": {},
+}
+HISTORY: dict[str, Any] = {"history": {"orders": 6, "returned": 4, "complaints": 1, "frauds": 0}}
 
 
 def contexts(name: str, kinds: tuple[str, ...], needs: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -61,6 +70,8 @@ def contexts(name: str, kinds: tuple[str, ...], needs: tuple[str, ...]) -> list[
         return (
             [{"order": ORDER_FULL}] if name in ("value", "limit", "detail") else [{"order": ORDER_FULL}, {"order": ORDER_LEAST}]
         )
+    if "history" in needs:
+        return [{**OTHER, **HISTORY}]
     if kinds == ("pair",):
         return [PAIR_FULL]
     if kinds != ("sku",):

@@ -26,7 +26,7 @@ def url() -> Iterator[str]:
 
 def emptied(url: str) -> Erp:
     store = Erp(url)
-    store.db.execute("TRUNCATE position, orders, journal, intercepts, outbox")
+    store.db.execute("TRUNCATE position, orders, journal, intercepts, outgoing")
     return store
 
 
@@ -52,9 +52,12 @@ def test_a_batch_that_fails_leaves_no_trace_and_what_was_shipped_is_told_once(ur
     assert store.ship("o1", 1000)
     feed(store, recalled("o1", 2))
     assert store.states() == {"intercept": 1}
-    assert store.unsaid() == [("o1", 1000)]
-    store.said(["o1"])
-    assert store.unsaid() == []
+    waiting = store.outgoing()
+    assert [(r.topic, r.key, r.what) for r in waiting] == [
+        ("erp.acks", "o1", "1"), ("erp.acks", "o1", "2"), ("orders.outcomes", "o1", "shipped"),
+    ]  # fmt: skip
+    store.gone(waiting)
+    assert store.outgoing() == []
     store.close()
 
 

@@ -28,6 +28,7 @@ from tests.waiting import wait_until
 def released(order: str, seq: int, *, sku: str = "SKU1", quantity: int = 1, group: str | None = None) -> tuple[str, bytes]:
     record = {
         "order_id": order, "verdict_seq": seq, "verdict": "released", "level": "none", "signals": [],
+        "order": {"order_id": order, "currency": "CNY", "total": 100 * quantity},
         "units": [{"kind": "own", "skus": {sku: quantity}, "place": "hangzhou", "with_lines": ["1"]}],
     }  # fmt: skip
     return "orders.released", orjson.dumps(record | ({"merge_group": group} if group else {}))
@@ -96,13 +97,25 @@ def test_a_recall_after_shipping_asks_for_an_intercept(erp):
     feed(erp, released("o1", 1), released("o2", 1))
     assert erp.ship("o1", 1000)
     assert not erp.ship("o1", 2000)
-    assert erp.unsaid() == [("o1", 1000)]
+    [told] = [json.loads(r.value) for r in erp.outgoing() if r.topic == "orders.outcomes"]
+    assert (told["order_id"], told["outcome"], told["at"]) == ("o1", "shipped", "1970-01-01T00:00:01.000Z")
     assert feed(erp, recalled("o1", 2, "cancelled"), recalled("o2", 2)) == ["intercept", "recalled"]
     assert erp.db.execute("SELECT order_id, cause FROM intercepts").fetchall() == [("o1", "cancelled")]
     assert not erp.ship("o2", 3000)
     assert feed(erp, released("o1", 3)) == ["changed-after-shipping"]
-    erp.said(["o1"])
-    assert erp.unsaid() == []
+    acks = {(r.key, r.what): json.loads(r.value)["effect"] for r in erp.outgoing() if r.topic == "erp.acks"}
+    assert acks == {
+        ("o1", "1"): "accepted", ("o1", "2"): "intercept", ("o1", "3"): "changed", ("o2", "1"): "accepted", ("o2", "2"): "stopped",
+    }  # fmt: skip
+    erp.gone(erp.outgoing())
+    assert erp.outgoing() == []
+
+
+def test_an_acknowledgement_says_what_is_booked(erp):
+    """The money of the release, in minor units, beside what was done; a verdict that is repeated is acknowledged once."""
+    feed(erp, released("o1", 1), released("o1", 1))
+    [ack] = [json.loads(r.value) for r in erp.outgoing()]
+    assert (ack["effect"], ack["currency"], ack["total"], ack["verdict_seq"]) == ("accepted", "CNY", 100, 1)
 
 
 def test_an_unreadable_record_stops_and_changes_nothing(erp):
@@ -180,6 +193,44 @@ def test_merge_groups_are_packed_together(wms):
         wms, released("o1", 1), released("o2", 1, group="o1"), released("o3", 1), released("o4", 1, group="o1"), recalled("o4", 2)
     )
     assert wms.parcels() == {"o1": ["o1", "o2"], "o3": ["o3"]}
+
+
+def test_what_is_picked_leaves_once_and_is_told(wms):
+    """Taken, picked, left: each acknowledged once; what left is not packed again and stays out of the stock."""
+    feed(wms, released("o1", 1, quantity=3), released("o2", 1, group="o1"))
+    assert wms.to_pick(0) == []
+    for order in wms.to_pick(2**60):
+        assert wms.pick(order, 1000)
+        assert not wms.pick(order, 1001)
+    boxes = wms.boxes(2000)
+    assert [(b.order_id, b.shipment_id, b.unit, b.skus) for b in boxes] == [
+        ("o1", "o1.0", 0, {"SKU1": 3}), ("o2", "o1.0", 0, {"SKU1": 1}),
+    ]  # fmt: skip
+    assert wms.ship("o1", boxes[:1], 3000)
+    assert not wms.ship("o1", boxes[:1], 3001)
+    assert feed(wms, released("o1", 2, quantity=3), recalled("o1", 3)) == ["released", "recalled"]
+    assert (wms.stock("SKU1", 0), wms.to_pick(2**60)) == ((6, []), [])
+    told = [(r.topic, r.key, json.loads(r.value).get("effect")) for r in wms.outgoing()]
+    assert told == [
+        ("wms.acks", "o1", "accepted"), ("wms.acks", "o1", "picked"), ("wms.acks", "o1", "accepted"), ("wms.acks", "o1", "stopped"),
+        ("wms.acks", "o2", "accepted"), ("wms.acks", "o2", "picked"), ("wms.shipments", "o1", None),
+    ]  # fmt: skip
+
+
+def test_what_was_recalled_or_stopped_does_not_leave(wms):
+    """A recall between picking and shipping, and a box that a check has stopped; the next release begins anew."""
+    feed(wms, released("o1", 1), released("o2", 1))
+    for order in ("o1", "o2"):
+        wms.pick(order, 1000)
+    boxes = wms.boxes(2000)
+    feed(wms, recalled("o1", 2))
+    assert not wms.ship("o1", boxes[:1], 3000)
+    wms.stop("o2", "wrong colour")
+    assert wms.boxes(2000) == []
+    feed(wms, released("o2", 2))
+    assert wms.to_pick(2**60) == ["o2"]
+    wms.pick("o2", 4000)
+    assert [(b.order_id, b.verdict_seq) for b in wms.boxes(5000)] == [("o2", 2)]
 
 
 def test_a_restart_keeps_what_was_sold(wms, tmp_path):

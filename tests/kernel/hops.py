@@ -25,6 +25,7 @@ from orderstream.engine import Effects, Record, Send, partition_for
 from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Rejection
 from orderstream.orders import Raw
+from orderstream.rules.book import PackBook
 from orderstream.verdict import Line, Signal, rejected_line
 
 NAMES = Names("")
@@ -84,21 +85,21 @@ class Lane:
 class World:
     """The line on `partitions` partitions, fed with a history."""
 
-    def __init__(self, history: Iterable[Mapping[str, Any]], partitions: int, seed: int) -> None:
+    def __init__(self, history: Iterable[Mapping[str, Any]], partitions: int, seed: int, book: PackBook = BOOK) -> None:
         self.random = random.Random(seed)
         self.partitions = partitions
         self.topics: dict[tuple[str, int], list[Record]] = defaultdict(list)
         for record in history:
             self.feed(record)
-        books = Books(GOODS, BOOK.at)
+        books = Books(GOODS, book.at)
         makers: list[tuple[str, list[str], Callable[[int], Any]]] = [
             (
                 "normalise",
                 [RAW, NAMES.stock, NAMES.updates],
                 normalise.factory(partitions, NAMES, books, KEYS, "CNY", METRICS),
             ),
-            ("detect", [NAMES.facts], detect.factory(partitions, NAMES, BOOK.pack, ZONE, METRICS)),
-            ("route", [NAMES.dossiers, NAMES.outcomes], route.factory(1, NAMES, BOOK.pack, METRICS)),
+            ("detect", [NAMES.facts], detect.factory(partitions, NAMES, book.pack, ZONE, METRICS)),
+            ("route", [NAMES.dossiers, NAMES.outcomes], route.factory(partitions, NAMES, book.pack, METRICS)),
         ]
         self.lanes = [Lane(hop, p, inputs, make) for hop, inputs, make in makers for p in range(partitions)]
         for lane in self.lanes:

@@ -182,6 +182,7 @@ def test_a_foothold_is_worth_little() -> None:
     assert (_may("erp", "read"), _may("erp", "write")) == ({"orders.released", "orders.recalled"}, {"orders.outcomes"})
     assert _may("wms", "read") == {"orders.released", "orders.recalled", "orders.actions"}
     assert _may("wms", "write") == {"wms.stock"}
+    assert _may("board", "write") == RAW | {"catalog.skus", "orders.outcomes", "reference.updates"}
     assert _may("desk", "read") == {"orders.review", "orders.frozen"}
     assert _may("desk", "write") == {"orders.outcomes", "reference.updates", "wms.stock"}
 
@@ -196,8 +197,10 @@ def test_what_must_be_written_by_one_is_written_by_one() -> None:
     workers = CHANGELOGS | {"orders.facts", "orders.dossiers", "orders.verdicts", "orders.released", "orders.recalled"}
     workers |= {"orders.review", "orders.frozen", "orders.actions"}
     assert {topic for topic in writers if writers[topic] == {"worker"}} == workers
-    assert {topic for topic in writers if writers[topic] == {"operator"}} == {"rules.packs", "catalog.skus"}
-    assert {topic for topic in writers if writers[topic] == {"intake", "fetch", "operator"}} == RAW | {"orders.pending"}
+    assert {topic for topic in writers if writers[topic] == {"operator"}} == {"rules.packs"}
+    assert {topic for topic in writers if writers[topic] == {"operator", "board"}} == {"catalog.skus"}
+    assert {topic for topic in writers if writers[topic] == {"intake", "fetch", "operator", "board"}} == RAW
+    assert {topic for topic in writers if writers[topic] == {"intake", "fetch", "operator"}} == {"orders.pending"}
     assert {topic for topic in writers if writers[topic] == {"fetch"}} == FETCH - {"orders.pending"}
     assert {topic for topic in writers if writers[topic] == {"worker", "fetch"}} == {"orders.rejected"}
 

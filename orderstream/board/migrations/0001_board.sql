@@ -135,6 +135,7 @@ CREATE TABLE board.decisions (
     needs smallint NOT NULL DEFAULT 0,        -- approvers
     state text NOT NULL,                      -- asked standing refused undone overtaken
     state_before text NOT NULL,
+    signal_at bigint,                         -- the last signal that it was about
     effective_at bigint,                      -- when it took effect: at once, or with the last approval
     applied_at bigint,                        -- when the stream said so
     audit bigint,

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
@@ -21,11 +22,10 @@ from starlette.middleware.sessions import SessionMiddleware
 from orderstream.board import store
 from orderstream.board.decide import NotAllowedError
 from orderstream.board.store import Pool
-from orderstream.board.web import accounts, api, gate, office, work
+from orderstream.board.web import accounts, api, figures, gate, office, whitelist, work
 from orderstream.board.web.accounts import AccountError
-from orderstream.board.web.language import say
-from orderstream.board.web.live import Live
-from orderstream.board.web.site import COOKIE, HERE, RefusedError, SignedOutError, Site, own, site_of, tongue
+from orderstream.board.web.language import N_, say
+from orderstream.board.web.site import COOKIE, HERE, RefusedError, SignedOutError, Site, site_of, tongue
 from orderstream.errors import NoDatabase
 from orderstream.settings import Settings
 
@@ -35,8 +35,10 @@ KINDS = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain", ".s
 HEADERS = (
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self'; "
-        b"form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        (
+            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; "
+            b"connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        ),
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -54,10 +56,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 def create_app(settings: Settings, pool: Pool) -> FastAPI:
     """The board's application. The pool stays the caller's, who closes it."""
     site = Site(settings, pool)
-    live = Live(pool)
+    live = site.live
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watching = asyncio.create_task(live.watch())
         yield
         await live.end()
@@ -74,7 +76,7 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.site, app.state.live = site, live
+    app.state.site = site
     # the state of a sign-in by OIDC, for the ten minutes that it may take
     app.add_middleware(
         SessionMiddleware,
@@ -85,18 +87,18 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
         path="/oidc",
     )
     app.add_middleware(_Guarded)
-    for part in (gate, work, office, api):
+    for part in (gate, work, office, whitelist, figures, api):
         app.include_router(part.router)
     app.add_api_route("/static/{name}", _static, include_in_schema=False)
     app.add_api_route("/live", _live, include_in_schema=False)
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
-    app.add_api_route("/api", _api_page, include_in_schema=False)
     app.add_exception_handler(SignedOutError, _signed_out)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(NotAllowedError, _not_allowed)
     app.add_exception_handler(AccountError, _account)
     app.add_exception_handler(NoDatabase, _away)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _unclear)
     return app
 
 
@@ -113,7 +115,7 @@ class _Guarded:
         length = dict(scope["headers"]).get(b"content-length", b"0")
         chunked = any(key == b"transfer-encoding" for key, _ in scope["headers"])
         if chunked or not length.isdigit() or int(length) > MOST_BYTES:
-            await Response("413", 413)(scope, receive, send)  # type: ignore[arg-type]  # starlette's own types of the same
+            await Response("413", 413)(scope, receive, send)
             return
         kept = scope["path"].startswith("/static/")
 
@@ -122,9 +124,7 @@ class _Guarded:
                 there = {key.lower() for key, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in there)]
                 if b"cache-control" not in there:
-                    message["headers"].append(
-                        (b"cache-control", b"public, max-age=31536000, immutable" if kept else b"no-store")
-                    )
+                    message["headers"].append((b"cache-control", b"public, max-age=31536000, immutable" if kept else b"no-store"))
             await send(message)
 
         await self._app(scope, receive, sent)
@@ -146,7 +146,7 @@ async def _live(request: Request) -> Response:
         with store.answering(), site.pool.connection() as db:
             return bool(cookie) and accounts.of_session(db, cookie, store.now()) is not None
 
-    live: Live = request.app.state.live
+    live = site_of(request).live
     if not live.away and not await asyncio.to_thread(signed_in):
         return Response(status_code=204)
     return StreamingResponse(
@@ -159,10 +159,6 @@ def _healthz(request: Request) -> Response:
     with store.answering(), site_of(request).pool.connection() as db:
         db.execute("SELECT 1")
     return Response("ok")
-
-
-def _api_page(request: Request) -> Response:
-    return Response(status_code=307, headers={"location": "/api/openapi.json"})
 
 
 def _asks_for_data(request: Request) -> bool:
@@ -181,7 +177,9 @@ def _sentence(request: Request, status: int, title: str, text: str, *, again: bo
 async def _signed_out(request: Request, _: Exception) -> Response:
     if _asks_for_data(request):
         return JSONResponse(
-            {"error": say(tongue(request), "Sign in with a token: Authorization: Bearer …")}, 401, {"www-authenticate": "Bearer"}
+            {"error": say(tongue(request), N_("Sign in with a token: Authorization: Bearer …"))},
+            401,
+            {"www-authenticate": "Bearer"},
         )
     if request.headers.get("hx-request"):
         return Response(status_code=401)
@@ -192,17 +190,17 @@ async def _signed_out(request: Request, _: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    return _sentence(request, error.status, "This cannot be done", error.text)
+    return _sentence(request, error.status, N_("This cannot be done"), error.text)
 
 
 async def _not_allowed(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotAllowedError)
-    return _sentence(request, 403, "This cannot be done", work.NOT_ALLOWED.get(error.code, work.NOT_ALLOWED["role"]))
+    return _sentence(request, 403, N_("This cannot be done"), work.NOT_ALLOWED.get(error.code, work.NOT_ALLOWED["role"]))
 
 
 async def _account(request: Request, error: Exception) -> Response:
     assert isinstance(error, AccountError)
-    return _sentence(request, 400, "This cannot be done", error.sentence)
+    return _sentence(request, 400, N_("This cannot be done"), error.sentence)
 
 
 async def _away(request: Request, error: Exception) -> Response:
@@ -210,15 +208,26 @@ async def _away(request: Request, error: Exception) -> Response:
     return _sentence(
         request,
         503,
-        "The database does not answer",
-        "Orders are being checked as ever, and nothing is lost. Decisions can be made again as soon as it is back; "
-        "this page looks for it by itself.",
+        N_("The database does not answer"),
+        N_(
+            "Orders are being checked as ever, and nothing is lost. Decisions can be made again as soon as it is back; "
+            "this page looks for it by itself."
+        ),
         again=True,
     )
+
+
+async def _unclear(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    if not _asks_for_data(request):
+        return _sentence(request, 400, N_("This cannot be done"), work.UNCLEAR)
+    # where and what, never what was sent: it may be somebody's
+    said = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+    return JSONResponse({"error": say(tongue(request), work.UNCLEAR), "detail": said}, 422)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return _sentence(request, 404, "Not found", "There is nothing at this address. It may have been merged or was mistyped.")
-    return _sentence(request, error.status_code, "This cannot be done", "The request was not understood. Please go back and try again.")
+        return _sentence(request, 404, N_("Not found"), work.MISSING)
+    return _sentence(request, error.status_code, N_("This cannot be done"), work.UNCLEAR)

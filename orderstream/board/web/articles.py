@@ -6,11 +6,9 @@ until then, and while Kafka is away, a page shows what the order itself says.
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from typing import Any, NamedTuple
 
+from orderstream.board.web.behind import Behind
 from orderstream.broker import require
 from orderstream.catalogue import colours
 from orderstream.catalogue import store as catalogue_store
@@ -19,14 +17,11 @@ from orderstream.catalogue.index import Catalogue
 from orderstream.catalogue.listing import Listing
 from orderstream.catalogue.resolve import COLOUR_KEYS
 from orderstream.catalogue.suggest import Suggester, Suggestion
-from orderstream.errors import UserError
 from orderstream.identity import plain
 from orderstream.settings import Settings
 
 OLD = 300.0
 """Seconds after which the catalogue is read again, when somebody looks."""
-
-logger = logging.getLogger(__name__)
 
 
 class Seen(NamedTuple):
@@ -46,35 +41,16 @@ class Articles:
     """The catalogue as it was last read."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._catalogue = Catalogue()
-        self._read_at: float | None = None
-        self._reading = False
+        self._behind = Behind("catalogue", lambda: catalogue_store.of_topic(settings, require(settings).address), OLD)
+        self._nothing = Catalogue()
 
     def catalogue(self) -> Catalogue:
-        """What is known now; where that is old, it is read again behind us."""
-        with self._lock:
-            if not self._reading and (self._read_at is None or time.monotonic() - self._read_at > OLD):
-                self._reading = True
-                threading.Thread(target=self._read, name="board-catalogue", daemon=True).start()
-            return self._catalogue
+        """What is known now."""
+        return self._behind.get() or self._nothing
 
     def stale(self) -> None:
         """It was changed: who looks next has it read again."""
-        with self._lock:
-            self._read_at = None
-
-    def _read(self) -> None:
-        found: Catalogue | None = None
-        try:
-            found = catalogue_store.of_topic(self._settings, require(self._settings).address)
-        except UserError as error:
-            logger.warning("the catalogue was not read: %s", error.sentence)
-        finally:
-            with self._lock:
-                self._reading, self._read_at = False, time.monotonic()
-                self._catalogue = self._catalogue if found is None else found
+        self._behind.stale()
 
     def beside(self, document: dict[str, Any], at: int) -> list[Seen]:
         """An order's lines beside their articles, as of `at` (ms)."""

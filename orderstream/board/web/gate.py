@@ -16,7 +16,7 @@ from orderstream.board import audit, store
 from orderstream.board.store import Db, answering
 from orderstream.board.web import accounts, oidc
 from orderstream.board.web.accounts import AccountError, Person
-from orderstream.board.web.language import LANGUAGES, say
+from orderstream.board.web.language import LANGUAGES, N_, say
 from orderstream.board.web.site import (
     COOKIE,
     LANGUAGE_COOKIE,
@@ -33,8 +33,8 @@ from orderstream.board.web.site import (
 
 router = APIRouter(include_in_schema=False)
 Fields = Annotated[FormData, Depends(fields)]
-SLOWLY = "Too many tries from here. Please wait a minute."
-STALE = "This link was used already or is older than a day. Ask whoever sent it for a new one."
+SLOWLY = N_("Too many tries from here. Please wait a minute.")
+STALE = N_("This link was used already or is older than a day. Ask whoever sent it for a new one.")
 
 
 def let_in(site: Site, request: Request, db: Db, person: Person, how: str, to: str) -> Response:
@@ -84,8 +84,8 @@ def sign_in(request: Request, form: Fields) -> Response:
         if found == "locked":
             audit_refused(db, login)
     wrong = {
-        "wrong": "Login or password is wrong.",
-        "locked": "Too many wrong passwords. Wait 15 minutes, or ask an administrator for a new link.",
+        "wrong": N_("Login or password is wrong."),
+        "locked": N_("Too many wrong passwords. Wait 15 minutes, or ask an administrator for a new link."),
     }[found]
     values = {"to": to, "wrong": say(language, wrong), "login": login[:200], "oidc": oidc.configured(site.settings)}
     return site.page(language, "sign_in.html", values, 403 if found == "wrong" else 429)
@@ -130,7 +130,7 @@ def welcome(request: Request, token: str, form: Fields) -> Response:
             raise RefusedError(STALE, 410)
         wrong: str | None = None
         if password != again:
-            wrong = say(language, "The two passwords are not the same.")
+            wrong = say(language, N_("The two passwords are not the same."))
         else:
             try:
                 with db.transaction():
@@ -162,7 +162,7 @@ def language(request: Request, form: Fields) -> Response:
     own(request)
     wanted = str(form.get("language", ""))
     if wanted not in LANGUAGES:
-        raise RefusedError("The request was not understood. Please go back and try again.", 400)
+        raise RefusedError(N_("The request was not understood. Please go back and try again."), 400)
     if request.cookies.get(COOKIE):
         with enter(request, None, form) as visit:
             accounts.speak(visit.db, visit.person, wanted)

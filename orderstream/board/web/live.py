@@ -22,11 +22,11 @@ CHECK = 10.0
 
 
 class Live:
-    """The one watcher, and those who wait for it."""
+    """The one watcher, and those who wait for it. number: grows with each change that it saw, before anybody is told."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._number = 0
+        self.number = 0
         self._seen: tuple[int, int] | None = None
         self.away = False
         self._changed = asyncio.Condition()
@@ -53,7 +53,7 @@ class Live:
 
     async def _tell(self) -> None:
         async with self._changed:
-            self._number += 1
+            self.number += 1
             self._changed.notify_all()
 
     def _look(self) -> tuple[int, int]:
@@ -66,16 +66,17 @@ class Live:
 
     async def stream(self, signed_in: Callable[[], bool]) -> AsyncIterator[str]:
         """Server-sent events for one reader: changed, away, here, over."""
-        number = self._number
+        number = self.number
         yield "retry: 2000\n\n"
         yield _event("away" if self.away else "here")
         while not self.ended:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK), self._changed:
-                    await self._changed.wait_for(lambda told=number: self._number != told)
+                    while self.number == number:
+                        await self._changed.wait()
             if self.ended:
                 break
-            if self._number == number:
+            if self.number == number:
                 try:
                     if not await run_in_threadpool(signed_in):
                         yield _event("over")
@@ -84,7 +85,7 @@ class Live:
                     pass
                 yield _event("away" if self.away else "here")
             else:
-                number = self._number
+                number = self.number
                 yield _event("away" if self.away else "changed")
 
 

@@ -8,11 +8,11 @@ binds provider and subject to it, after which a renamed address changes nothing.
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import httpx
 from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.starlette_client import OAuth
 from fastapi import Request
 from fastapi.responses import Response
 from joserfc.errors import JoseError
@@ -20,12 +20,13 @@ from starlette.concurrency import run_in_threadpool
 
 from orderstream.board.store import answering
 from orderstream.board.web import accounts
+from orderstream.board.web.language import N_
 from orderstream.board.web.site import RefusedError, site_of
 from orderstream.settings import Settings
 
 logger = logging.getLogger(__name__)
-FAILED = "Signing in with the company account did not work. Please try again; if it stays so, tell an administrator."
-UNKNOWN = "Your company account is fine, but there is no account here for it. Ask an administrator to make one."
+FAILED = N_("Signing in with the company account did not work. Please try again; if it stays so, tell an administrator.")
+UNKNOWN = N_("Your company account is fine, but there is no account here for it. Ask an administrator to make one.")
 
 
 def configured(settings: Settings) -> bool:
@@ -36,9 +37,13 @@ def configured(settings: Settings) -> bool:
 def _client(request: Request) -> Any:
     settings = site_of(request).settings
     if not configured(settings):
-        raise RefusedError("There is nothing at this address. It may have been merged or was mistyped.", 404)
+        raise RefusedError(N_("There is nothing at this address. It may have been merged or was mistyped."), 404)
     state = request.app.state
     if not hasattr(state, "oidc"):
+        with warnings.catch_warnings():
+            # a library of its, which it is about to leave
+            warnings.simplefilter("ignore")
+            from authlib.integrations.starlette_client import OAuth  # noqa: PLC0415  only where there is a provider
         secret = settings.oidc_client_secret
         state.oidc = OAuth()
         state.oidc.register(

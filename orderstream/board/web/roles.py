@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 Right = Literal[
     "see",  # wall, orders, cases
-    "decide",  # release what waits, correction, after-sales, confirm, cancel; ask for the release of what is frozen
+    "decide",  # decide at all; which role may decide what is `decide.MAY`
     "bulk",  # a whole case at once
     "verify",  # second identity verification
     "map",  # name the article behind a code
@@ -28,12 +28,12 @@ RIGHTS: tuple[Right, ...] = get_args(Right)
 Role = Literal["reviewer", "desk", "supervisor", "approver", "analyst", "admin"]
 
 ROLES: dict[Role, frozenset[Right]] = {
-    "reviewer": frozenset({"see", "decide", "bulk", "map", "unmask", "rejected"}),
+    "reviewer": frozenset({"see", "decide", "bulk", "verify", "map", "unmask", "rejected"}),
     "desk": frozenset({"see", "decide", "verify", "unmask"}),
     "supervisor": frozenset(
         {"see", "decide", "bulk", "verify", "map", "unmask", "trust", "rejected", "figures", "audit", "deputies"}
     ),
-    "approver": frozenset({"see", "approve", "unmask", "figures", "audit", "deputies"}),
+    "approver": frozenset({"see", "decide", "bulk", "verify", "approve", "unmask", "figures", "audit", "deputies"}),
     "analyst": frozenset({"see", "rejected", "figures"}),
     "admin": frozenset({"people", "audit", "deputies", "rejected", "figures"}),
 }

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -20,14 +18,19 @@ from urllib.parse import quote, urlsplit
 import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
+from jinja2.utils import missing
 from starlette.datastructures import FormData
 
 from orderstream.board import store
+from orderstream.board.cli import terms
 from orderstream.board.store import Db, Pool, answering
 from orderstream.board.web import accounts, language, masked
 from orderstream.board.web.accounts import Person
 from orderstream.board.web.articles import Articles
+from orderstream.board.web.kept import Kept
+from orderstream.board.web.language import N_
 from orderstream.board.web.limits import Limit
+from orderstream.board.web.live import Live
 from orderstream.board.web.roles import Right
 from orderstream.board.web.words import Words
 from orderstream.settings import Settings
@@ -37,6 +40,16 @@ COOKIE = "orderstream"
 LANGUAGE_COOKIE = "language"
 PAGE = 40
 """Cards or rows of a page."""
+
+
+class Absent(jinja2.StrictUndefined):
+    """A name that a template has not been given is a mistake; a key that a record lacks is only absent."""
+
+    def __new__(cls, hint: str | None = None, obj: Any = missing, *more: Any, **named: Any) -> Any:
+        """The one or the other."""
+        if isinstance(obj, dict):
+            return jinja2.ChainableUndefined(hint, obj, *more, **named)
+        return super().__new__(cls)
 
 
 class SignedOutError(Exception):
@@ -63,15 +76,20 @@ class Site:
         self.gate = Limit(rate=0.5, burst=20)
         """Sign-ins, links and passwords, by the client's address."""
         self.pages = Limit(rate=20, burst=120)
+        self.unmasking = Limit(rate=1 / 60, burst=60)
+        self.terms = terms(settings)
+        self.live = Live(pool)
+        self.cards: Kept[str] = Kept()
+        self.facets: Kept[store.Facets] = Kept()
         self.assets = {path.name: _short(path.read_bytes()) for path in (HERE / "static").iterdir()}
-        self._environments = {name: self._environment(name) for name in language.LANGUAGES}
+        self._environments: dict[str, jinja2.Environment] = {name: self._environment(name) for name in language.LANGUAGES}
 
     def _environment(self, lang: str) -> jinja2.Environment:
         env = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE / "templates"),
             autoescape=True,
             extensions=["jinja2.ext.i18n"],
-            undefined=jinja2.StrictUndefined,
+            undefined=Absent,
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
@@ -94,9 +112,13 @@ class Site:
         }
         return env
 
-    def page(self, lang: str, name: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
+    def text(self, lang: str, name: str, values: Mapping[str, Any]) -> str:
         """A template in a language."""
-        return HTMLResponse(self._environments[lang].get_template(name).render(values), status)
+        return self._environments[lang].get_template(name).render(values)
+
+    def page(self, lang: str, name: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
+        """The same as an answer."""
+        return HTMLResponse(self.text(lang, name, values), status)
 
     def secure(self, request: Request) -> bool:
         """Whether the browser speaks TLS with us, or with what stands in front of us."""
@@ -122,24 +144,23 @@ class Visit:
         """A text of ours in their language."""
         return language.say(self.language, text, **values)
 
-    def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def text(self, name: str, **values: Any) -> str:
         """A template, with what every page shows."""
-        return self.site.page(
-            self.language,
-            name,
-            {
-                "visit": self,
-                "me": self.person,
-                "may": self.person.rights,
-                "guard": self.guard,
-                "now": self.now,
-                "words": self.words,
-                "here": self.request.url.path,
-                "query": self.request.url.query,
-                **values,
-            },
-            status,
-        )
+        common = {
+            "visit": self,
+            "me": self.person,
+            "may": self.person.rights,
+            "guard": self.guard,
+            "now": self.now,
+            "words": self.words,
+            "here": self.request.url.path,
+            "query": self.request.url.query,
+        }
+        return self.site.text(self.language, name, {**common, **values})
+
+    def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """The same as an answer."""
+        return HTMLResponse(self.text(name, **values), status)
 
     def sees(self, shop: str) -> bool:
         """Whether a shop (`channel:shop`) is theirs."""
@@ -168,15 +189,15 @@ def enter(request: Request, right: Right | None = None, fields: FormData | None 
     if not cookie:
         raise SignedOutError
     if fields is not None and not hmac.compare_digest(str(fields.get("guard", "")), accounts.guard(cookie)):
-        raise RefusedError("This form is too old. Please go back, reload the page and try again.")
+        raise RefusedError(N_("This form is too old. Please go back, reload the page and try again."))
     with answering(), site.pool.connection() as db:
         person = accounts.of_session(db, cookie, store.now())
         if person is None:
             raise SignedOutError
         if not site.pages.take(person.login):
-            raise RefusedError("Too many requests. Please wait a moment.", 429)
+            raise RefusedError(N_("Too many requests. Please wait a moment."), 429)
         if right is not None and not person.may(right):
-            raise RefusedError("Your role does not allow this. Ask an administrator if it should.")
+            raise RefusedError(N_("Your role does not allow this. Ask an administrator if it should."))
         yield Visit(site, request, db, person, cookie)
 
 
@@ -188,7 +209,7 @@ def own(request: Request) -> None:
     else:
         fine = urlsplit(origin).netloc == request.headers.get("host", "")
     if not fine:
-        raise RefusedError("This form is too old. Please go back, reload the page and try again.")
+        raise RefusedError(N_("This form is too old. Please go back, reload the page and try again."))
 
 
 async def fields(request: Request) -> FormData:

@@ -14,7 +14,7 @@ from typing import Any
 
 from orderstream.board import store
 from orderstream.board.store import Db
-from orderstream.board.web.language import say
+from orderstream.board.web.language import N_, say
 from orderstream.rules import pack as packs
 from orderstream.settings import data_file
 
@@ -22,11 +22,6 @@ NEWEST_SECONDS = 30.0
 """How long the newest pack is taken for the newest."""
 KEPT = 50
 """Packs that are remembered."""
-
-
-def N_(text: str) -> str:  # noqa: N802  the name that the extraction of texts looks for
-    """Marks a text for the catalogue."""
-    return text
 
 
 TERMS: dict[str, dict[str, str]] = {
@@ -100,6 +95,7 @@ TERMS: dict[str, dict[str, str]] = {
         "fraud": N_("Fraud"),
         "no-stock": N_("Out of stock"),
         "unreachable": N_("Customer cannot be reached"),
+        "deadline": N_("Its time was over"),
         "other": N_("Other (say what in the note)"),
     },
     "method": {
@@ -139,8 +135,53 @@ TERMS: dict[str, dict[str, str]] = {
         "deadline": N_("Deadline"),
         "reminder": N_("Reminder"),
         "unmask": N_("Personal data shown"),
-        "remapped": N_("Checked again with a new mapping"),
+        "mapping": N_("Code mapped to an article"),
+        "again": N_("Checked again with the new mapping"),
+        "not-again": N_("Not checked again: its record is gone"),
+        "not-applied": N_("Not carried out: something new had come"),
+        "closed": N_("Closed"),
         "forgotten": N_("Personal data erased"),
+    },
+    "trust": {"trust": N_("trusted"), "snooze": N_("rule rests")},
+    "wait": {
+        "unacknowledged-erp": N_("not acknowledged by the ERP"),
+        "unacknowledged-wms": N_("not acknowledged by the warehouse"),
+        "refused-erp": N_("refused by the ERP"),
+        "refused-wms": N_("refused by the warehouse"),
+        "unpicked": N_("not picked"),
+        "stuck": N_("paid and stuck"),
+        "wrong-shipment": N_("wrong shipment"),
+        "intercept": N_("recalled after it was shipped"),
+    },
+    "difference": {
+        "unjudged": N_("the channel has it, no verdict is known"),
+        "total-differs": N_("released with another total than the channel's"),
+        "not-acknowledged": N_("released, and the ERP has not acknowledged it"),
+        "refused": N_("the ERP refused it"),
+        "booked-differs": N_("the ERP has booked another amount"),
+        "booked-unsaid": N_("the ERP does not say what it has booked"),
+        "not-stopped": N_("recalled, and the ERP has not stopped it"),
+        "not-withdrawn": N_("cancelled or refunded at the channel, still released"),
+        "unknown-to-channel": N_("no record of the channel tells of it"),
+    },
+    "figure": {
+        "came": N_("came in"),
+        "unpaid": N_("not paid yet"),
+        "withdrawn": N_("withdrawn"),
+        "held": N_("kept back"),
+        "unjudged": N_("not judged"),
+        "released": N_("released"),
+        "applied": N_("booked by the ERP"),
+        "refunds": N_("refunds"),
+    },
+    "step": {
+        "reminded": N_("its people were reminded"),
+        "supervisor": N_("the supervisor was told"),
+        "approver": N_("the approver or deputy was told"),
+        "ended": N_("its time was over"),
+        "stay": N_("it stays"),
+        "release": N_("released by the setting"),
+        "cancel": N_("cancelled by the setting"),
     },
     "outcome": {
         "released": N_("released by a person"),
@@ -232,7 +273,7 @@ class Reader:
             "value": _plain(said.get("value")),
             "limit": _plain(said.get("limit")),
             "detail": said.get("detail") or "—",
-            "orders": ", ".join(said.get("orders") or ()) or "—",
+            "orders": ", ".join(one.split(":", 2)[-1] for one in said.get("orders") or ()) or "—",
         }
         return text.format_map(_Kept(values))
 

@@ -6,46 +6,49 @@ was not done is said, order by order, with what to do next; what was done can be
 
 from __future__ import annotations
 
-import threading
-import time
 import uuid
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, cast, get_args
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import FormData, QueryParams
 
 from orderstream import money
-from orderstream.board import audit, decide, store
+from orderstream.board import articles, decide, store
 from orderstream.board.decide import Decided, NotAllowedError, What
-from orderstream.board.store import Order, Row, Wanted
+from orderstream.board.store import Order, Wanted
 from orderstream.board.web import masked, picture, queries
+from orderstream.board.web.language import N_
 from orderstream.board.web.picture import Place
 from orderstream.board.web.site import PAGE, RefusedError, Visit, enter, fields, home, see_other
-from orderstream.board.web.words import N_
+from orderstream.broker import require
+from orderstream.catalogue import Code
+from orderstream.errors import BadFile
 from orderstream.windows import distance
 
 router = APIRouter(include_in_schema=False)
 Fields = Annotated[FormData, Depends(fields)]
 WHATS: tuple[What, ...] = get_args(What)
-MISSING = "There is nothing at this address. It may have been merged or was mistyped."
+MISSING = N_("There is nothing at this address. It may have been merged or was mistyped.")
+UNCLEAR = N_("The request was not understood. Please go back and try again.")
 HOUR = 3_600_000
-FACETS_SECONDS = 2.0
 
 NOT_ALLOWED: dict[str, str] = {
     "role": N_("Your role does not allow this. Ask an administrator if it should."),
     "shop": N_("This order belongs to a shop that is not yours."),
     "reason": N_("Choose a reason from the list, so that the rules can learn from it."),
     "note": N_("Say in the note what the reason is."),
-    "too-late": N_("A decision can be taken back for one minute. After that, decide anew."),
-    "self": N_("You asked for this release: another approver has to say yes."),
-    "asker": N_("You asked for this release: another approver has to say yes."),
+    "details": N_("Something in the form does not fit together. Please go back and look at it again."),
+    "too-late": N_("A decision can be taken back for one minute, and only while it is the last one. Decide anew."),
+    "own": N_("You asked for this release: another approver has to say yes."),
     "said": N_("You have said your word on this already."),
+    "not-asked": N_("This does not wait for an approver any more."),
     "changed": N_("The order has got new signals since this was asked. Look at it again; it has to be asked anew."),
-    "method": N_("Choose how the identity was checked and what came of it."),
+    "whose": N_("Only whoever did this, or a supervisor, can change it."),
     "gone": N_("There is nothing at this address. It may have been merged or was mistyped."),
 }
 
@@ -88,13 +91,25 @@ def wall(request: Request) -> Response:
         query = request.query_params
         page = max(0, int(query["page"]) if query.get("page", "").isdigit() and len(query["page"]) < 5 else 0)
         asks = wanted(query, visit.person.shops, visit.site.settings.currency)
-        found = store.waiting(visit.db, asks, visit.now, PAGE, page * PAGE)
-        values = {"wall": found, "asks": asks, "page": page, "size": PAGE, "link": _link(request)}
+        kept = (visit.language, visit.person.shops, str(sorted(query.multi_items())))
         if request.headers.get("hx-request"):
-            return visit.page("cards.html", **values)
-        return visit.page(
-            "wall.html", facets=_facets(visit), undo=queries.undoable(visit.db, visit.person.login, visit.now), **values
-        )
+            number = visit.site.live.number
+            return HTMLResponse(visit.site.cards.get(kept, number, lambda: visit.text("cards.html", **_cards(visit, asks, page))))
+        undo = queries.undoable(visit.db, visit.person.login, visit.now)
+        return visit.page("wall.html", facets=_facets(visit), undo=undo, **_cards(visit, asks, page))
+
+
+def _cards(visit: Visit, asks: Wanted, page: int) -> dict[str, Any]:
+    """Nothing here may be of this reader alone: what is made of it others read too."""
+    found = store.waiting(visit.db, asks, visit.now, PAGE, page * PAGE)
+    return {
+        "wall": found,
+        "asks": asks,
+        "page": page,
+        "size": PAGE,
+        "link": _link(visit.request),
+        "keys": queries.keys(visit.db, found.cards),
+    }
 
 
 def _link(request: Request) -> Callable[..., str]:
@@ -104,18 +119,10 @@ def _link(request: Request) -> Callable[..., str]:
     return link
 
 
-_facets_lock = threading.Lock()
-
-
 def _facets(visit: Visit) -> store.Facets:
-    """Counted anew every two seconds at most: they say how much there is, not what."""
-    kept: dict[tuple[str, ...], tuple[float, store.Facets]] = visit.site.__dict__.setdefault("facets", {})
+    """Counted again when something changed: they say how much there is, not what."""
     may = visit.person.shops
-    with _facets_lock:
-        found = kept.get(may)
-        if found is None or time.monotonic() - found[0] > FACETS_SECONDS:
-            found = kept[may] = (time.monotonic(), store.facets(visit.db, visit.now, may))
-    return found[1]
+    return visit.site.facets.get(may, visit.site.live.number, lambda: store.facets(visit.db, visit.now, may))
 
 
 @router.get("/states/{state}")
@@ -143,15 +150,15 @@ def case(request: Request, case_id: str) -> Response:
         if not orders:
             raise RefusedError(NOT_ALLOWED["shop"])
         if len(orders) == 1 and not found.truncated:
-            return see_other(f"/orders/{_path(orders[0].order_id)}")
+            return see_other(f"/orders/{path_of(orders[0].order_id)}")
         if found.card.case_id != case_id:
-            return see_other(f"/cases/{_path(found.card.case_id)}")
-        values = {
+            return see_other(f"/cases/{path_of(found.card.case_id)}")
+        values: dict[str, Any] = {
             "case": found,
             "orders": orders,
             "waiting": [row for row in orders if row.state == "waiting"],
             "signals": queries.signals_of(visit.db, found.card.case_id),
-            "reasons": decide.REASONS,
+            "reasons": may_decide(visit),
         }
         if request.headers.get("hx-request"):
             return visit.page("case_body.html", **values)
@@ -170,14 +177,16 @@ def unmask(request: Request, form: Fields) -> Response:
     """The same with the customer's data in full: written down before it is shown."""
     with enter(request, "unmask", form) as visit:
         order_id = str(form.get("order_id", ""))
-        found = _seen(visit, order_id)
+        found = seen_order(visit, order_id)
         if not visit.site.unmasking.take(visit.person.login):
-            raise RefusedError("You have looked at very many customers in a short time. Please wait, or ask a supervisor.", 429)
+            raise RefusedError(
+                N_("You have looked at very many customers in a short time. Please wait, or ask a supervisor."), 429
+            )
         queries.unmasked(visit.db, visit.person.login, found.order_id, visit.now)
         return order_page(visit, order_id, plain=True)
 
 
-def _seen(visit: Visit, order_id: str) -> Order:
+def seen_order(visit: Visit, order_id: str) -> Order:
     """An order that this person may see. Raises RefusedError."""
     found = store.order(visit.db, order_id)
     if found is None:
@@ -189,7 +198,7 @@ def _seen(visit: Visit, order_id: str) -> Order:
 
 def order_page(visit: Visit, order_id: str, *, plain: bool = False, fragment: bool = False) -> Response:
     """The order's page. plain: personal data in full. fragment: what is live of it alone."""
-    one = _seen(visit, order_id)
+    one = seen_order(visit, order_id)
     whole = one.document or {}
     document = whole if plain else masked.document(whole, visit.person.sight)
     named = sorted({other for signal in one.signals for other in (signal.get("evidence") or {}).get("orders") or ()})
@@ -206,7 +215,7 @@ def order_page(visit: Visit, order_id: str, *, plain: bool = False, fragment: bo
         "verifications": store.verifications(visit.db, one.order_id),
         "where": _where(visit, one, [row.order_id for row in history]),
         "together": _together(visit, one),
-        "reasons": decide.REASONS,
+        "reasons": may_decide(visit),
         "methods": decide.METHODS,
         "results": decide.RESULTS,
     }
@@ -237,8 +246,14 @@ def _where(visit: Visit, one: Order, others: list[str]) -> Where | None:
     here = Place(round(to["lat"], 1), round(to["lon"], 1))
     usual = [Place(lat, lon) for lat, lon in queries.places(visit.db, others)]
     away = min((distance(here, place) for place in usual), default=None)
-    title = visit.say("Where it is to go, and the buyer's other addresses")
+    title = visit.say(N_("Where it is to go, and the buyer's other addresses"))
     return Where(picture.land_map(here, usual, title), None if away is None else round(away), len(usual))
+
+
+def may_decide(visit: Visit) -> dict[str, tuple[str, ...]]:
+    """What this person may decide, with the reasons to choose from."""
+    roles = visit.person.roles
+    return {what: reasons for what, reasons in decide.REASONS.items() if not decide.MAY[what].isdisjoint(roles)}
 
 
 # -- deciding ---------------------------------------------------------------------------------------------------------------
@@ -255,7 +270,7 @@ def chosen(values: list[str]) -> dict[str, int]:
     for value in values:
         order_id, _, seq = value.rpartition("|")
         if not order_id or not (seq.isascii() and seq.isdigit()) or len(seq) > 9:
-            raise RefusedError("The request was not understood. Please go back and try again.", 400)
+            raise RefusedError(N_("The request was not understood. Please go back and try again."), 400)
         out[order_id] = int(seq)
     return out
 
@@ -267,9 +282,9 @@ def decide_orders(request: Request, form: Fields) -> Response:
         seen = chosen([str(value) for value in form.getlist("orders")])
         what = str(form.get("decision", ""))
         if not seen:
-            raise RefusedError("No order is ticked. Tick those that you mean.", 400)
+            raise RefusedError(N_("No order is ticked. Tick those that you mean."), 400)
         if what not in WHATS:
-            raise RefusedError("Choose what is to be done.", 400)
+            raise RefusedError(N_("Choose what is to be done."), 400)
         if len(seen) > 1 and not visit.person.may("bulk"):
             raise RefusedError(NOT_ALLOWED["role"])
         details: dict[str, Any] = {}
@@ -310,8 +325,27 @@ def _result(visit: Visit, done: Decided, what: What, back: str) -> Response:
 def undo(request: Request, form: Fields) -> Response:
     """Takes back what was decided in one go."""
     with enter(request, "decide", form) as visit:
-        decide.undo(visit.db, person_of(visit), _uuid(form.get("bulk")), at=visit.now)
+        decide.undo(visit.db, person_of(visit), uuid_of(form.get("bulk")), at=visit.now)
         return see_other(home(str(form.get("back", "/"))))
+
+
+@router.post("/map")
+def name_article(request: Request, form: Fields) -> Response:
+    """Says which article a channel's code names; the orders that wait with it are checked again within seconds."""
+    with enter(request, "map", form) as visit:
+        order = seen_order(visit, str(form.get("order_id", "")))
+        code, sku = str(form.get("code", "")), str(form.get("sku", "")).strip()
+        lines = (order.document or {}).get("lines", ())
+        if not sku or code not in {line.get("code") for line in lines}:
+            raise RefusedError(NOT_ALLOWED["details"], 400)
+        settings = visit.site.settings
+        named = Code(order.channel, code, order.shop)
+        try:
+            articles.ask(visit.db, person_of(visit), settings, require(settings).address, named, sku, at=visit.now)
+        except BadFile as error:
+            raise RefusedError(error.sentence, 409) from None
+        visit.site.articles.stale()
+        return see_other(f"/orders/{path_of(order.order_id)}")
 
 
 @router.post("/verify")
@@ -319,13 +353,13 @@ def verify(request: Request, form: Fields) -> Response:
     """Records a second look at who somebody is."""
     with enter(request, "verify", form) as visit:
         order_id = str(form.get("order_id", ""))
-        _seen(visit, order_id)
+        seen_order(visit, order_id)
         method, result = str(form.get("method", "")), str(form.get("result", ""))
         if method not in decide.METHODS or result not in decide.RESULTS:
-            raise NotAllowedError("method")
+            raise NotAllowedError("details")
         note = masked.free(str(form.get("note", "")))[:500]
         decide.verify(visit.db, person_of(visit), order_id, method, result, note=note, at=visit.now)
-        return see_other(f"/orders/{_path(order_id)}")
+        return see_other(f"/orders/{path_of(order_id)}")
 
 
 @router.get("/approvals")
@@ -333,31 +367,33 @@ def approvals(request: Request) -> Response:
     """What waits for an approver."""
     with enter(request, "see") as visit:
         asked = store.asked(visit.db, visit.person.shops)
-        values = {"asked": asked, "mine": {one.decision.id for one in asked if one.decision.by == visit.person.login}}
+        approves = visit.person.may("approve") or "approver" in decide.lent(visit.db, visit.person.login, visit.now)
+        values: dict[str, Any] = {
+            "approves": approves,
+            "asked": asked,
+            "mine": {one.decision.id for one in asked if one.decision.by == visit.person.login},
+        }
         return visit.page("asked.html" if request.headers.get("hx-request") else "approvals.html", **values)
 
 
 @router.post("/approve")
 def approve(request: Request, form: Fields) -> Response:
     """An approver's word."""
-    with enter(request, "approve", form) as visit:
+    with enter(request, "see", form) as visit:
         note = masked.free(str(form.get("note", "")))[:500]
-        decision = _uuid(form.get("decision"))
+        decision = uuid_of(form.get("decision"))
         decide.approve(visit.db, person_of(visit), decision, yes=form.get("yes") == "1", note=note, at=visit.now)
         return see_other("/approvals")
 
 
-def _uuid(value: object) -> uuid.UUID:
+def uuid_of(value: object) -> uuid.UUID:
+    """An id from outside. Raises RefusedError."""
     try:
         return uuid.UUID(str(value))
     except ValueError:
-        raise RefusedError("The request was not understood. Please go back and try again.", 400) from None
+        raise RefusedError(N_("The request was not understood. Please go back and try again."), 400) from None
 
 
-def _path(text: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415
-
+def path_of(text: str) -> str:
+    """An id as a part of an address."""
     return quote(text, safe=":")
-
-
-__all__ = ["NOT_ALLOWED", "audit", "router"]

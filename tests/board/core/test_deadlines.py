@@ -24,7 +24,7 @@ def test_each_step_is_taken_once_and_in_time(db: Db, feed: Feed) -> None:
     feed.waiting("A1")
     begin = T + 1  # its signal
     taken = []
-    for minute in range(0, 62):
+    for minute in range(62):
         at = begin + minute * 60_000
         for _ in range(2):
             taken += [(minute, step) for step in deadlines.escalate(db, CLOCK, Terms(), at)]
@@ -82,20 +82,18 @@ def test_who_stands_in_is_named(db: Db, feed: Feed) -> None:
     deadlines.escalate(db, CLOCK, Terms(), T + HOUR + 2)
 
     row = db.execute("SELECT step, whom FROM board.escalations").fetchone()
-    assert row == {"step": "ended", "whom": {"role": "supervisor", "deputies": {}}} or row == {
-        "step": "approver", "whom": {"role": "approver", "deputies": {"boss": "wang"}},
-    }  # fmt: skip
+    assert row == {"step": "approver", "whom": {"role": "approver", "deputies": {"boss": "wang"}}}
 
 
 def test_figures_are_counted_from_what_happened(db: Db, feed: Feed) -> None:
-    """Ten orders whose story is known: each share says how many of how many."""
+    """Six orders whose story is known: each share says how many of how many."""
     for number in ("A1", "A2", "A3", "A4"):
         feed.waiting(number)
     feed(verdict("B1"), place("released", "B1"), verdict("B2"), place("released", "B2"))
     decide.decide(db, LI, {oid("A1"): 1}, "release", "checked", at=T + 60_001, terms=Terms())
     decide.decide(db, LI, {oid("A2"): 1}, "release", "checked", at=T + 60_001, terms=Terms())
     decide.decide(db, Person("w", frozenset({"supervisor"})), {oid("A3"): 1}, "cancel", "fraud", at=T + 120_001, terms=Terms())
-    feed(verdict("A2", 2, signal("duplicate-order"), verdict="withdrawn", status="cancelled"))  # bought elsewhere meanwhile
+    feed(verdict("A2", 2, verdict="withdrawn", status="cancelled"))  # bought elsewhere meanwhile
     feed(outcome("B1", "wrong-shipment", id="w"), outcome("B1", "shipped", id="s"), outcome("B2", "shipped", id="s2"))
 
     (day,) = figures.campaigns(db, "CNY", [("11.11", T - 1, T + 1)])
@@ -107,7 +105,7 @@ def test_figures_are_counted_from_what_happened(db: Db, feed: Feed) -> None:
     assert (day.needless.n, day.needless.of, day.lost_total) == (1, 2, 35_800)
     assert (day.decide_ms, day.first_contact.share) == (60_000, None)
     (rule,) = figures.precision(db, T - 1, T + 1)
-    assert (rule.rule, rule.fired, rule.right, rule.wrong) == ("duplicate-order", 4 - 1, 1, 1)
+    assert (rule.rule, rule.fired, rule.right, rule.wrong) == ("duplicate-order", 4, 1, 2)
     assert figures.days_csv([day]).splitlines()[0].startswith("day,orders,total")
-    assert figures.rules_csv([rule]).splitlines()[1] == "duplicate-order,3,1,1,0.5000"
+    assert figures.rules_csv([rule]).splitlines()[1] == "duplicate-order,4,1,2,0.3333"
     assert [one.orders for one in figures.days(db, "Asia/Shanghai", "CNY", T + HOUR, 3)][-1] == 6

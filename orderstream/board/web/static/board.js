@@ -27,6 +27,18 @@
     if (xhr.status === 503) away(true);
   });
 
+  // what somebody has begun to fill in or to tick is not changed under their hands: news waits for a reload
+  const begun = (event) => { const part = event.target.closest("[data-live-part]"); if (part) part.dataset.begun = ""; };
+  document.addEventListener("input", begun);
+  document.addEventListener("toggle", begun, true);
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const part = event.detail.elt;
+    if (!part.matches("[data-live-part][data-begun]")) return;
+    event.preventDefault();
+    const news = part.querySelector("[data-news]");
+    if (news) news.hidden = false;
+  });
+
   // times: how long ago, how long left; the server wrote them once, they go on by themselves
   const words = body.dataset;
   const span = (ms) => {
@@ -38,7 +50,8 @@
   const tick = () => {
     for (const one of document.querySelectorAll("[data-until]")) {
       const left = Number(one.dataset.until) - Date.now();
-      one.textContent = left < 0 ? `${words.over} ${span(left)}` : span(left);
+      const within = one.dataset.bare === undefined ? `${words.within} ` : "";
+      one.textContent = left < 0 ? `${words.over} ${span(left)}` : within + span(left);
       one.classList.toggle("late", left < 3600000);
     }
     for (const one of document.querySelectorAll("[data-since]")) one.textContent = span(Date.now() - Number(one.dataset.since));
@@ -52,6 +65,9 @@
   setInterval(tick, 1000);
   document.addEventListener("htmx:afterSettle", tick);
   tick();
+
+  // a desk has room for the filters; a phone opens them
+  if (matchMedia("(min-width: 60rem)").matches) for (const one of document.querySelectorAll("details[data-wide]")) one.open = true;
 
   // a case: all of its orders, or single ones out
   document.addEventListener("change", (event) => {

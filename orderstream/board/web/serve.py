@@ -1,0 +1,72 @@
+"""Serve: the board's web part as a task of `orderstream board`.
+
+Law: the port is taken before anything else is begun, so that a taken one is one sentence at the start; whoever is reading a page when
+it ends gets it whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from orderstream.board import store
+from orderstream.board.web.app import create_app
+from orderstream.broker import port_taken
+from orderstream.errors import PortTaken
+from orderstream.settings import Settings
+
+GRACE_SECONDS = 3
+CONNECTIONS = 12
+"""To PostgreSQL, for pages."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Takes the port. Raises PortTaken."""
+    if port and port_taken(host, port):
+        raise PortTaken(f"端口 {host}:{port} 已被占用 · port {host}:{port} is taken")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(f"无法监听 {host}:{port} · cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+async def run(settings: Settings, place: str, stop: asyncio.Event, listener: socket.socket) -> None:
+    """Serves pages and API until `stop` is set. place: PostgreSQL's URL."""
+    pool = store.pool(place, CONNECTIONS)
+    config = uvicorn.Config(
+        create_app(settings, pool),
+        ws="none",
+        proxy_headers=False,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=20,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = _Quiet(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    finally:
+        waiting.cancel()
+        await asyncio.to_thread(pool.close)
+
+
+class _Quiet(uvicorn.Server):
+    """Signals are whoever's who started us."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None of ours."""
+        yield
