@@ -131,7 +131,8 @@ class Settings(BaseSettings):
         None, description=_meaning("同格式的平台账户文件，改动即生效", "a file of the same format; a change takes effect at once")
     )
     database: SecretStr | None = Field(
-        None, description=_meaning("PostgreSQL 地址（看板、示例 ERP）", "PostgreSQL's URL (the board, the example ERP)")
+        None,
+        description=_meaning("PostgreSQL 地址：看板、下游、示例 ERP", "PostgreSQL's URL: board, downstream, the example ERP"),
     )
     board_host: str = Field("127.0.0.1", description=_meaning("看板的监听地址", "address that the board listens on"))
     board_port: int = Field(8088, ge=0, le=65535, description=_meaning("看板的端口，0 为任选", "the board's port; 0: a free one"))

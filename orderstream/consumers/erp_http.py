@@ -84,7 +84,7 @@ def create_app(store: HttpErp, secrets: Callable[[], tuple[bytes, ...]]) -> Fast
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m orderstream.consumers.erp_http")
     parser.add_argument("--host", default="127.0.0.1", help="监听地址 · address to listen on")
-    parser.add_argument("--port", type=int, default=8090, help="端口 · port")
+    parser.add_argument("--port", type=int, default=8091, help="端口 · port")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:

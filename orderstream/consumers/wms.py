@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx
 import msgspec
@@ -28,7 +28,7 @@ from orderstream.metrics import Metrics
 from orderstream.orders import Unit
 from orderstream.settings import Settings
 
-READS = ("orders.released", "orders.recalled", "orders.actions")
+READS = ("orders.released", "orders.recalled", "orders.actions", "wms.commands")
 SAY_SECONDS = 0.5
 """A hot article changes with every order; twice a second is as often as a rule could care."""
 
@@ -55,6 +55,13 @@ class Action(msgspec.Struct):
     until: int | None = None
 
 
+class Command(msgspec.Struct):
+    order_id: str
+    verdict_seq: int
+    command: Literal["lock", "unlock"]
+    until: int | None = None
+
+
 class Stock(msgspec.Struct):
     """A `stock` line of a replay file. at: ISO 8601."""
 
@@ -68,6 +75,7 @@ class Stock(msgspec.Struct):
 _released = msgspec.json.Decoder(Released)
 _recalled = msgspec.json.Decoder(Recalled)
 _action = msgspec.json.Decoder(Action)
+_command = msgspec.json.Decoder(Command)
 _stock = msgspec.json.Decoder(Stock)
 
 
@@ -109,11 +117,18 @@ class Wms(Store):
     """
 
     def apply(self, topic: str, value: bytes) -> str:
-        """Pack a released order, give back a recalled one's pieces, lock and unlock as `orders.actions` asks."""
+        """Pack a released order, give back a recalled one's pieces, lock and unlock.
+
+        Locks are commanded by `orderstream actions`. Where that does not run, what route asks of it is done all the same: the two
+        say one thing of an order and a verdict, and saying it twice changes nothing.
+        """
         if topic == "orders.released":
             return self._release(_released.decode(value))
         if topic == "orders.recalled":
             return self._recall(_recalled.decode(value))
+        if topic == "wms.commands":
+            command = _command.decode(value)
+            return self._lock(command, held=command.command == "lock")
         action = _action.decode(value)
         if action.action == "lock-stock":
             return self._lock(action, held=True)
@@ -170,7 +185,7 @@ class Wms(Store):
         ack = {"order_id": order_id, "verdict_seq": seq, "at": _now() if at is None else at, "effect": effect}
         self.say("wms.acks", order_id, f"{seq}:{effect}", ack)
 
-    def _lock(self, action: Action, *, held: bool) -> str:
+    def _lock(self, action: Action | Command, *, held: bool) -> str:
         # a lock and its unlock may be read in either sequence: the later verdict's word stands, an unlock before a lock
         row = self.db.execute("SELECT verdict_seq, held FROM locks WHERE order_id = ?", (action.order_id,)).fetchone()
         if row is not None and (action.verdict_seq, not held) <= (row[0], not row[1]):

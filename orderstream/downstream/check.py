@@ -46,8 +46,8 @@ class Answer(msgspec.Struct):
 _question = msgspec.json.Decoder(Shipment)
 
 
-def create_app(pool: Pool, metrics: Metrics, secrets: Callable[[], tuple[bytes, ...]]) -> FastAPI:
-    """The endpoint as an application. secrets: those that are good now."""
+def create_app(pool: Pool, metrics: Metrics, partitions: int, secrets: Callable[[], tuple[bytes, ...]]) -> FastAPI:
+    """The endpoint as an application. partitions: of a topic; secrets: those that are good now."""
     app = FastAPI(title="orderstream downstream", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.post("/check")
@@ -79,7 +79,7 @@ def create_app(pool: Pool, metrics: Metrics, secrets: Callable[[], tuple[bytes, 
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return 400, {"error": str(error)}
         try:
-            answer = await run_in_threadpool(_judge, pool, asked)
+            answer = await run_in_threadpool(_judge, pool, asked, partitions)
         except NoDatabase:
             return 503, {"error": "数据库无响应，稍后再问 · the database is away, ask again"}
         if answer is None:
@@ -94,10 +94,10 @@ def create_app(pool: Pool, metrics: Metrics, secrets: Callable[[], tuple[bytes, 
     return app
 
 
-def _judge(pool: Pool, asked: Shipment) -> Answer | None:
+def _judge(pool: Pool, asked: Shipment, partitions: int) -> Answer | None:
     at = now()
     with answering(), pool.connection() as db:
-        if not store.fresh(db, at):
+        if not store.fresh(db, at, partitions):
             return None
         found = store.read(db, [asked.order_id]).get(asked.order_id) or Flow(asked.order_id)
     differences = flows.checked(found, asked.parcel(at))

@@ -177,7 +177,7 @@ def reconcile(
     place = url(settings)
     migrate(place)
     with answering(), connect(place) as db:
-        if not store.fresh(db, now()):
+        if not store.fresh(db, now(), settings.partitions):
             typer.echo(
                 "orderstream downstream 没有运行或没有读完：差异可能只是还没读到"
                 " · orderstream downstream is not running, or behind: what differs may only not have been read yet",

@@ -221,8 +221,8 @@ def waits(flow: Flow, limits_of: Callable[[str], Limits]) -> list[Wait]:
 
 
 def _kept_back(flow: Flow, limits_of: Callable[[str], Limits]) -> list[Wait]:
-    judged = flow.judged
-    if judged is None or judged.since is None:
+    judged, said = flow.judged, current(flow)
+    if judged is None or judged.since is None or (said is not None and said.released and said.seq >= judged.seq):
         return []
     stuck = limits_of(judged.pack).stuck
     return [] if stuck is None else [Wait("stuck", judged.seq, judged.since, judged.since + stuck, {"where": judged.verdict})]

@@ -158,7 +158,7 @@ def answered(settings: Settings, metrics: Metrics) -> Iterator[int]:
             f" · cannot listen on {settings.downstream_host}:{settings.downstream_port}: {error.strerror}"
         ) from None
     connections = pool(url(settings))
-    app = check.create_app(connections, metrics, lambda: settings.shop_secrets(*check.SECRETS))
+    app = check.create_app(connections, metrics, settings.partitions, lambda: settings.shop_secrets(*check.SECRETS))
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, ws="none", server_header=False, lifespan="off")
     )

@@ -40,6 +40,7 @@ class _Verdict(msgspec.Struct):
     held: bool
     pack: str
     timings: _Timings
+    out: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Order(msgspec.Struct):
@@ -95,7 +96,9 @@ class _Outcome(msgspec.Struct):
 
 
 def _verdict(value: _Verdict, at: int) -> Told:
-    back = value.status == "paid" and (value.verdict in ("review", "frozen") or value.held)
+    # one that a person has released stands on released, whatever the machine thinks; one that a person has cancelled stands nowhere
+    stands = value.out if isinstance(value.out, str | None) else "frozen" if value.held else value.verdict
+    back = value.status == "paid" and stands in ("review", "frozen")
     judged = Judged(
         value.verdict_seq, value.verdict, value.status, at, value.pack, at if back else None, value.timings.created_at
     )

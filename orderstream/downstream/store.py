@@ -244,12 +244,13 @@ def of_day(db: Db, since: int, until: int) -> dict[str, Flow]:
     return {row["order_id"]: _decode(row["flow"]) for row in rows}
 
 
-def fresh(db: Db, at: int) -> bool:
-    """Whether every partition of released and recalled was read to its end within FRESH_MS before `at`, ms."""
+def fresh(db: Db, at: int, partitions: int) -> bool:
+    """Whether each of so many partitions of released and recalled was read to its end within FRESH_MS before `at`, ms."""
     row = db.execute(
-        "SELECT min(seen_at) AS first FROM board.downstream_offsets WHERE reader = %s AND topic = ANY(%s)", (READER, [*CRITICAL])
+        "SELECT count(*) AS n FROM board.downstream_offsets WHERE reader = %s AND topic = ANY(%s) AND partition < %s AND seen_at > %s",
+        (READER, [*CRITICAL], partitions, at - FRESH_MS),
     ).fetchone()
-    return row is not None and row["first"] is not None and int(row["first"]) > at - FRESH_MS
+    return row is not None and int(row["n"]) == len(CRITICAL) * partitions
 
 
 def forget_old(db: Db, at: int, most: int = 1000) -> int:

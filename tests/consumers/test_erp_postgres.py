@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import uuid
 
 import pytest
 from hypothesis import given, settings
@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from orderstream.consumers.erp import Erp
 from orderstream.errors import NoDatabase
 from tests.consumers.test_erp_wms import HISTORY, feed, recalled, released
-from tests.postgres import postgres
+from tests.postgres import another
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with postgres() as found:
-        yield found
+def url(database_server: str) -> str:
+    """A database of this module's own, empty."""
+    return another(database_server, f"erp{uuid.uuid4().hex[:8]}")
 
 
 def emptied(url: str) -> Erp:

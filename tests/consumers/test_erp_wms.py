@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -169,6 +170,22 @@ def test_lock_and_unlock_may_come_in_either_sequence(wms):
     assert wms.stock("SKU1", 0) == (9, ["o1"])
 
 
+def test_a_command_and_the_action_that_it_comes_from_are_one_lock(wms):
+    """What route asked for and `orderstream actions` commands is locked once; the command's end unlocks."""
+    feed(wms, released("o1", 1, quantity=3), action("o1", 1, "lock-stock"))
+    feed(wms, recalled("o1", 2))
+
+    def command(what: str) -> tuple[str, bytes]:
+        return "wms.commands", orjson.dumps(
+            {"id": "0" * 32, "order_id": "o1", "verdict_seq": 1, "command": what, "until": None, "why": "rule"}
+        )
+
+    assert feed(wms, command("lock")) == ["repeat"]
+    assert wms.stock("SKU1", 0) == (7, ["o1"])
+    assert feed(wms, command("unlock"), command("lock"), action("o1", 1, "lock-stock")) == ["unlock", "repeat", "repeat"]
+    assert wms.stock("SKU1", 0) == (10, [])
+
+
 def test_stock_is_told_once_and_as_a_whole(wms):
     """After a change the SKU's whole state is told; once told, nothing is."""
     first = wms.unsaid(0)
@@ -274,8 +291,9 @@ def test_the_simulated_stock_is_a_file_that_the_wms_takes(tmp_path):
 
 
 CRASHING = """
-import os, signal, sys
-from orderstream.consumers import erp, inbox
+import importlib, os, signal, sys
+from orderstream.consumers import inbox
+consumer = importlib.import_module("orderstream.consumers." + sys.argv.pop())
 real = inbox.Store.take
 moment = sys.argv.pop()
 count = 0
@@ -294,8 +312,16 @@ def take(self, *args):
         # effects and position committed here, Kafka not told
         os.kill(os.getpid(), signal.SIGKILL)
     return done
-inbox.Store.take = take
-sys.exit(erp._main())
+real_gone, posted = inbox.Store.gone, 0
+def gone(self, records):
+    global posted
+    posted += 1
+    if moment == "posted" and posted == 2:
+        # Kafka has what waited in the outbox, and nothing of that is written here
+        os.kill(os.getpid(), signal.SIGKILL)
+    real_gone(self, records)
+inbox.Store.take, inbox.Store.gone = take, gone
+sys.exit(consumer._main())
 """
 
 
@@ -313,19 +339,62 @@ def test_killed_between_effect_and_commit_each_verdict_is_applied_once(fresh_top
             records.append(recalled(order, 2))
             expected[order] = "stopped"
     publish(settings, records[:200])
-    for moment in ("before", "after"):
-        dead = subprocess.run([sys.executable, "-c", CRASHING, moment], timeout=60, capture_output=True, check=False)
+    for moment in ("before", "after", "posted"):
+        dead = subprocess.run([sys.executable, "-c", CRASHING, moment, "erp"], timeout=90, capture_output=True, check=False)
         assert dead.returncode == -signal.SIGKILL, dead.stderr.decode()
         publish(settings, records[200:] + records[:20])
 
     def applied() -> dict:
-        with sqlite3.connect(tmp_path / "erp.sqlite") as db:
-            return dict(db.execute("SELECT order_id, state FROM orders").fetchall())
+        with closing(sqlite3.connect(tmp_path / "erp.sqlite")) as db:
+            waiting = db.execute("SELECT count(*) FROM outgoing").fetchone()[0]
+            return {} if waiting else dict(db.execute("SELECT order_id, state FROM orders").fetchall())
 
-    run_until([sys.executable, "-m", "orderstream.consumers.erp"], lambda: applied() == expected)
-    with sqlite3.connect(tmp_path / "erp.sqlite") as db:
+    run_until([sys.executable, "-m", "orderstream.consumers.erp"], lambda: applied() == expected, 90)
+    with closing(sqlite3.connect(tmp_path / "erp.sqlite")) as db:
         repeated = db.execute("SELECT order_id, verdict_seq, count(*) FROM journal GROUP BY 1, 2 HAVING count(*) > 1").fetchall()
+        done = {(order, seq): effect for order, seq, effect in db.execute("SELECT order_id, verdict_seq, effect FROM journal")}
     assert repeated == []
+    # each effect is acknowledged, as what it was, once or again
+    acks = {(one["order_id"], one["verdict_seq"]): one["effect"] for one in read(settings, "erp.acks")}
+    assert acks == {key: {"released": "accepted", "recalled": "stopped"}[effect] for key, effect in done.items()}
+
+
+@pytest.mark.stream
+def test_a_warehouse_that_is_killed_ships_each_order_once(fresh_topics, tmp_path):
+    """SIGKILL inside a transaction, right after it, and between Kafka and the outbox: one parcel an order, none of a recalled one."""
+    settings = fresh_topics(state_dir=tmp_path, metrics_port=0)
+    records = [released(f"api:main:A{i}", 1, quantity=1 + i % 3) for i in range(120)]
+    back = [recalled(f"api:main:A{i}", 2) for i in range(0, 120, 5)]
+    publish(settings, records + back)
+    plain = [sys.executable, "-m", "orderstream.consumers.wms"]
+
+    def taken() -> bool:
+        if not (tmp_path / "wms.sqlite").exists():
+            return False
+        with closing(sqlite3.connect(tmp_path / "wms.sqlite")) as db:
+            return db.execute("SELECT count(*), sum(released) FROM orders").fetchone() == (120, 96)
+
+    # all is read before anything is packed: a recall that comes while it packs may come too late, and is the ERP's to intercept
+    run_until(plain, taken, 90)
+    command = ["--pick-after", "0", "--ship-after", "0"]
+    for moment in ("before", "after", "posted"):
+        publish(settings, records[:20] + back[:4])
+        dead = subprocess.run(
+            [sys.executable, "-c", CRASHING, *command, moment, "wms"], timeout=90, capture_output=True, check=False
+        )
+        assert dead.returncode == -signal.SIGKILL, dead.stderr.decode()
+    wanted = {f"api:main:A{i}": 1 + i % 3 for i in range(120) if i % 5}
+
+    def shipped() -> bool:
+        with closing(sqlite3.connect(tmp_path / "wms.sqlite")) as db:
+            left = {row[0] for row in db.execute("SELECT order_id FROM packing WHERE shipped_at IS NOT NULL")}
+            return left == set(wanted) and not db.execute("SELECT count(*) FROM outgoing").fetchone()[0]
+
+    run_until([*plain, *command], shipped, 90)
+    parcels = {(one["order_id"], one["shipment_id"], one["unit"]): one["skus"] for one in read(settings, "wms.shipments")}
+    assert parcels == {(order, f"{order}.0", 0): {"SKU1": pieces} for order, pieces in wanted.items()}
+    picked = {one["order_id"] for one in read(settings, "wms.acks") if one["effect"] == "picked"}
+    assert picked == set(wanted)
 
 
 @pytest.mark.stream

@@ -1,4 +1,4 @@
-"""A PostgreSQL for the session, a database for each test, and processes of ours that a test may kill."""
+"""What downstream's tests share: packs with short limits, records, and processes of ours that a test may kill."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import re
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
-import psycopg
 import pytest
 
 from orderstream import kafka, topics
@@ -20,37 +18,7 @@ from orderstream.rules.book import Activation, activation_record, pack_record
 from orderstream.rules.model import Downstream, Outcome, Policy, Text
 from orderstream.rules.pack import Pack
 from orderstream.settings import Settings
-from tests.postgres import postgres
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The URL of this session's PostgreSQL."""
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture
-def database(server: str) -> Iterator[str]:
-    """The URL of an empty database, gone after the test."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    with psycopg.connect(server, autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name}")
-        yield (
-            re.sub(r"/[^/?]*(\?|$)", rf"/{name}\1", server, count=1)
-            if not server.startswith("postgresql:///")
-            else other(server, name)
-        )
-        db.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def other(server: str, name: str) -> str:
-    """The same server, another database."""
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
-    return make_conninfo(**{**conninfo_to_dict(server), "dbname": name})
-
 
 LEVELS = {
     "none": Outcome("released"),
@@ -86,10 +54,14 @@ def values(settings: Settings, topic: str) -> list[dict]:
 class Process:
     """One of our processes; `kill` is SIGKILL. prelude: code that it runs first, to die at a chosen moment."""
 
-    def __init__(self, log: Path, *arguments: str, env: dict[str, str], prelude: str = "", module: str = "orderstream") -> None:
+    def __init__(
+        self, log: Path, *arguments: str, env: dict[str, str], prelude: str = "", module: str = "orderstream.cli"
+    ) -> None:
+        # imported, not run as __main__: that would be a second copy of the module, without what the prelude has changed
+        main = "main" if module == "orderstream.cli" else "_main"
         run = (
-            f"{prelude}\nimport runpy, sys; sys.argv = {['x', *arguments]!r}\n"
-            f"sys.path.insert(0, '.'); runpy.run_module({module!r}, run_name='__main__', alter_sys=False)"
+            f"{prelude}\nimport importlib, sys; sys.argv = {['x', *arguments]!r}\n"
+            f"sys.exit(importlib.import_module({module!r}).{main}())"
         )
         self.log = log
         with log.open("ab") as out:
@@ -133,7 +105,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """`run(*arguments, env=…, prelude=…, module=…)` starts a process; what is left is killed after the test."""
     started: list[Process] = []
 
-    def start(*arguments: str, env: dict[str, str] | None = None, prelude: str = "", module: str = "orderstream") -> Process:
+    def start(*arguments: str, env: dict[str, str] | None = None, prelude: str = "", module: str = "orderstream.cli") -> Process:
         base = {"ORDERSTREAM_METRICS_PORT": "0", "ORDERSTREAM_DOWNSTREAM_PORT": "0", "ORDERSTREAM_STATE_DIR": str(tmp_path)}
         log = tmp_path / f"process{len(started)}.log"
         started.append(Process(log, *arguments, env={**base, **(env or {})}, prelude=prelude, module=module))

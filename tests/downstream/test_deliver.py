@@ -15,7 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from orderstream.board.store import connect, migrate
+from orderstream.board.store import connect
 from orderstream.consumers.signature import SIGNATURE, TIMESTAMP, UnsignedError, sign, verify
 from orderstream.downstream import deliver, deliveries
 from orderstream.downstream.deliveries import Delivery
@@ -85,7 +85,6 @@ def row(order: str, seq: int, topic: str = "orders.released") -> bytes:
 
 def test_one_at_a_time_an_order_in_its_sequence(database):
     """The second waits for the first, also while that one is under way; orders do not wait for each other."""
-    migrate(database)
     with connect(database) as db:
         deliveries.take(
             db, "orders.released", 0, [(0, 1, b"a", row("a", 1)), (1, 1, b"a", row("a", 3)), (2, 1, b"b", row("b", 1))]
@@ -101,7 +100,6 @@ def test_one_at_a_time_an_order_in_its_sequence(database):
 
 def test_what_is_overtaken_is_not_sent_and_its_bytes_go(database):
     """A recall that was read and delivered first takes its release's place; nothing personal stays behind."""
-    migrate(database)
     with connect(database) as db:
         deliveries.take(db, "orders.recalled", 0, [(0, 1, b"a", row("a", 2))])
         later = int(time.time() * 1000) + 1000
@@ -115,7 +113,6 @@ def test_what_is_overtaken_is_not_sent_and_its_bytes_go(database):
 
 def test_a_tombstone_takes_what_is_still_to_be_sent(database):
     """An order that is forgotten is sent to nobody, and its bytes are gone."""
-    migrate(database)
     with connect(database) as db:
         deliveries.take(db, "orders.released", 0, [(0, 1, b"a", row("a", 1)), (1, 2, b"a", None)])
         assert deliveries.claim(db, 2**50, 10, 1) == []
@@ -125,7 +122,6 @@ def test_a_tombstone_takes_what_is_still_to_be_sent(database):
 
 def test_a_dead_letter_waits_for_a_person_and_holds_nobody_up(database):
     """The order's next record goes; tried anew it is sent, unless it was overtaken meanwhile."""
-    migrate(database)
     with connect(database) as db:
         deliveries.take(db, "orders.released", 0, [(0, 1, b"a", row("a", 1)), (1, 1, b"b", row("b", 1))])
         later = int(time.time() * 1000) + 1000

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import orjson
+import psycopg
 import pytest
 
-from orderstream.board.store import connect, migrate
+from orderstream.board.store import connect
 from orderstream.consumers.signature import sign
 from orderstream.downstream import store
 from tests.downstream.conftest import publish, publish_pack, values
@@ -195,13 +197,9 @@ def test_postgres_away_is_a_pause_and_nobody_is_told_go(fresh_topics, database, 
     port = process.port()
     right = shipped("api:main:A1", 1, "P1", {"A": 1})[1]
     wait_until(lambda: asked(port, right).status_code == 200 and asked(port, right).json()["go"], process.said)
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    name = conninfo_to_dict(database)["dbname"]
-    from tests.downstream.conftest import other
-
-    with psycopg.connect(other(database, "postgres"), autocommit=True) as admin:
+    parts = urlsplit(database)
+    name = parts.path.removeprefix("/")
+    with psycopg.connect(urlunsplit(parts._replace(path="/postgres")), autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
         assert asked(port, right).status_code == 503
@@ -215,11 +213,15 @@ def test_postgres_away_is_a_pause_and_nobody_is_told_go(fresh_topics, database, 
 
 def test_nobody_is_told_go_by_who_has_not_read_to_the_end(database):
     """Without a word on each partition of released and recalled within ten seconds nothing is fresh."""
-    migrate(database)
+    topics = ("orders.released", "orders.recalled")
     with connect(database) as db:
-        assert not store.fresh(db, 100_000)
-        store.seen(db, store.READER, [("orders.released", 0), ("orders.recalled", 0)], 95_000)
-        assert store.fresh(db, 100_000)
-        assert not store.fresh(db, 105_000)
-        store.advance(db, store.READER, "orders.recalled", 1, 5)
-        assert not store.fresh(db, 100_000)
+        store.seen(db, store.READER, [(topic, 0) for topic in topics], 95_000)
+        assert store.fresh(db, 100_000, 1)
+        assert not store.fresh(db, 105_000, 1)
+        # a partition that nobody has read yet
+        assert not store.fresh(db, 100_000, 2)
+        store.advance(db, store.READER, topics[0], 1, 5)
+        store.advance(db, store.READER, topics[1], 1, 5)
+        assert not store.fresh(db, 100_000, 2)
+        store.seen(db, store.READER, [(topic, 1) for topic in topics], 95_001)
+        assert store.fresh(db, 100_000, 2)
