@@ -176,7 +176,9 @@ class Settings(BaseSettings):
         description=_meaning("浏览器访问看板的地址，反向代理之后必设", "where browsers find the board; needed behind a proxy"),
     )
     oidc_issuer: str | None = Field(
-        None, pattern=r"^https?://", description=_meaning("公司统一登录（OIDC）的 issuer", "issuer of the company's sign-in (OIDC)")
+        None,
+        pattern=r"^https?://",
+        description=_meaning("公司统一登录（OIDC）的 issuer", "issuer of the company's sign-in (OIDC)"),
     )
     oidc_client_id: str | None = Field(None, description=_meaning("在其处登记的客户端", "our client id there"))
     oidc_client_secret: SecretStr | None = Field(None, description=_meaning("其密钥", "its secret"))
