@@ -66,13 +66,13 @@ app.add_typer(rejected_app, name="rejected")
 app.add_typer(outcomes_app, name="outcomes")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(intake_app, name="intake")
+actions_app = typer.Typer(context_settings=_STYLE["context_settings"])
+app.add_typer(actions_app, name="actions")
 app.add_typer(downstream_app, name="downstream")
 board_app = typer.Typer(context_settings=_STYLE["context_settings"])
 audit_app = typer.Typer(help="看板的审计记录 · The board's audit.", **_STYLE)
 app.add_typer(board_app, name="board")
 app.add_typer(audit_app, name="audit")
-actions_app = typer.Typer(context_settings=_STYLE["context_settings"])
-app.add_typer(actions_app, name="actions")
 
 Why = Annotated[str | None, typer.Option("--why", help="原因，会被记录 · the reason, which is recorded")]
 Channel = Annotated[str | None, typer.Option("--channel", help="渠道 · channel")]

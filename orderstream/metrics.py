@@ -218,9 +218,9 @@ class Metrics:
         )
 
         # -- actions: what a verdict asks for, done ----------------------------------------------------------------------
-        # kind: action, notify, confirm, lock, unlock, challenge. outcome: done, failed (tried again), dead, dropped (no longer wanted).
+        # action: action (taken apart), notify, confirm, lock, unlock, challenge. outcome: done, failed (tried again), dead, dropped (no longer wanted).
         self.deeds: Counter = Counter(
-            "orderstream_messages_total", "执行的动作与消息 / actions and messages by outcome", ["kind", "outcome"], registry=r
+            "orderstream_messages_total", "执行的动作与消息 / actions and messages by outcome", ["action", "outcome"], registry=r
         )
         # state: waiting (whatever is not done), dead (a person must look).
         self.messages: Gauge = Gauge("orderstream_messages_open", "账本里的消息 / messages in the ledger", ["state"], registry=r)

@@ -154,6 +154,22 @@ class Settings(BaseSettings):
     board_verify: bool = Field(
         False, description=_meaning("放行冻结订单前须二次核实身份", "frozen orders need a second identity check before release")
     )
+    actions_file: Path | None = Field(
+        None,
+        description=_meaning(
+            "通知谁、怎么通知（YAML），改动即生效", "who is told, and how (YAML); a change takes effect at once"
+        ),
+    )
+    links_url: str = Field(
+        "http://127.0.0.1:8090",
+        description=_meaning(
+            "消息里链接的地址，浏览器经它找到确认页面", "address of links in messages, where browsers find our pages"
+        ),
+    )
+    links_host: str = Field("127.0.0.1", description=_meaning("确认页面的监听地址", "address that the pages listen on"))
+    links_port: int = Field(
+        8090, ge=0, le=65535, description=_meaning("确认页面的端口，0 为任选", "port of the pages; 0: a free one")
+    )
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#]+/?$",
@@ -184,30 +200,14 @@ class Settings(BaseSettings):
         10.0, gt=0, le=120, description=_meaning("等待其应答的秒数", "seconds to wait for its answer")
     )
     delivery_at_once: int = Field(8, ge=1, le=200, description=_meaning("同时投递几单", "how many orders at once"))
-    actions_file: Path | None = Field(
-        None,
-        description=_meaning(
-            "通知谁、怎么通知（YAML），改动即生效", "who is told, and how (YAML); a change takes effect at once"
-        ),
-    )
-    links_url: str = Field(
-        "http://127.0.0.1:8090",
-        description=_meaning(
-            "消息里链接的地址，浏览器经它找到确认页面", "address of links in messages, where browsers find our pages"
-        ),
-    )
-    links_host: str = Field("127.0.0.1", description=_meaning("确认页面的监听地址", "address that the pages listen on"))
-    links_port: int = Field(
-        8090, ge=0, le=65535, description=_meaning("确认页面的端口，0 为任选", "port of the pages; 0: a free one")
-    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description=_meaning("日志级别", "least level that is logged")
     )
 
     @field_validator(
         "brokers", "kafka_ca", "kafka_cert", "kafka_cert_key", "kafka_user", "kafka_password", "kafka_password_file",
-        "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database", "delivery_url", "actions_file",
-        "public_url", "oidc_issuer", "oidc_client_id", "oidc_client_secret",
+        "key", "key_file", "secrets_file", "platforms", "platforms_file", "cache_dir", "database", "delivery_url",
+        "public_url", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "actions_file",
         mode="before",
     )  # fmt: skip
     @classmethod

@@ -122,6 +122,7 @@ def answered(db: Db, signer: Signer, token: str, answer: Answer, partners: list[
             "INSERT INTO board.outbox (topic, key, value, made_at) VALUES ('orders.outcomes', %s, %s, %s)",
             (link.order_id, Jsonb(outcome), now),
         )
+        db.execute("SELECT pg_notify('board_outbox', '')")
         _use(db, link, answer, now)
 
 

@@ -68,8 +68,8 @@ def tell(row: Row, role: str, what: str, file: Receivers, now: int, about: dict[
     """A message to everybody who is `role`."""
     body: dict[str, Any] = {"what": what, **(about or {})}
     body |= {name: row.body[name] for name in ("why", "rules", "about") if name in row.body}
-    if "about" not in body:
-        body["joins"] = "|".join([what, str(body.get("why", ""))])
+    if "about" not in body and what != "meeting":
+        body["joins"] = "|".join([what, str(body.get("why", body.get("step", "")))])
     receivers = file.of(role)
     if not receivers:
         return [_new(row, "notify", role, body, receiver=role, dead="no-receiver")]

@@ -23,6 +23,7 @@ from orderstream import access, kafka, topics
 from orderstream.actions import ledger, plan, receivers, work
 from orderstream.actions.links import create_app
 from orderstream.board import store
+from orderstream.board.cli import terms
 from orderstream.board.store import Pool, answering
 from orderstream.broker import require
 from orderstream.engine.partitioner import Partitioner
@@ -230,7 +231,7 @@ class Actions:
     # -- pages ---------------------------------------------------------------------------------------------------------
 
     async def _pages(self, stop: asyncio.Event) -> None:
-        app = create_app(self._settings, self._pool, lambda: self._shop.file, self._metrics)
+        app = create_app(self._settings, self._pool, lambda: self._shop.file, self._metrics, terms(self._settings))
         server = uvicorn.Server(
             uvicorn.Config(app, ws="none", log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5)
         )

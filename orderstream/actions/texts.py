@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from orderstream import times
 from orderstream.actions.known import Known
 from orderstream.actions.ledger import Row
 from orderstream.actions.receivers import Language
@@ -21,6 +22,10 @@ _TITLES: dict[str, tuple[str, str]] = {
     "second-check": ("请二次验证身份", "Check the buyer's identity again"),
     "meeting": ("请召开风控会议", "A risk meeting is called"),
     "no-contact": ("联系不上客户，请人工确认", "The customer cannot be reached by message: please confirm by hand"),
+    "reminded": ("订单还在等人决定", "An order still waits for a decision"),
+    "supervisor": ("订单快到期，还没有人决定", "An order nears its deadline undecided"),
+    "approver": ("订单已到期，还没有人决定", "An order is past its deadline undecided"),
+    "ended": ("订单逾期，已按设置处理", "An order's time is over: done as the setting says"),
     "approve": ("有放行申请待审批", "A release waits for your approval"),
     "decision": ("有一个决定没有生效，请重新决定", "A decision did not take effect: please decide again"),
     "notify": ("订单提醒", "About an order"),
@@ -61,6 +66,7 @@ def title(row: Row, order: Known | None, words: Words, language: Language) -> st
     what, why = row.body.get("what", "notify"), row.body.get("why", "")
     # route says decision-<why> of one that did not see the newest signals
     why = why.partition("-")[0] if why.startswith("decision-") else why
+    what = row.body.get("step", what)
     name = why if why in _TITLES else what if what != "notify" else order.verdict if order is not None else "notify"
     said = of(language, _TITLES.get(name, _TITLES["notify"]))
     orders = 1 + len(row.joined)
@@ -84,6 +90,9 @@ def lines(row: Row, order: Known | None, words: Words, language: Language) -> tu
         if signal is not None and row.rule is not None:
             out.append(words.sentence(row.rule, signal["evidence"], order.pack))
     out += ["· " + words.title(rule, None if order is None else order.pack) for rule in row.body.get("rules") or ()]
+    if row.body.get("deadline"):
+        at = times.text(row.body["deadline"])
+        out.append(of(language, (f"期限 {at}", f"Deadline {at}")))
     if row.body.get("asker"):
         out.append(of(language, (f"申请人 {row.body['asker']}", f"Asked by {row.body['asker']}")))
     return tuple(line for line in out if line)

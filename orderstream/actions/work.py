@@ -164,6 +164,10 @@ async def _do(shop: Shop, row: Row) -> tuple[str, list[ledger.New]]:
         return "", []
     if row.kind == "confirm":
         return await _ask_customer(shop, row, order), []
+    role = shop.file.of(row.receiver)
+    if row.receiver not in shop.file.named and role:
+        # a dead letter of a role that has somebody now
+        return "", _tell_all(shop, row, [one.name for one in role], row.receiver, row.body["what"], store.now())
     return await _tell(shop, row, order), []
 
 
@@ -175,6 +179,13 @@ def _take_apart(db: Db, shop: Shop, row: Row) -> list[ledger.New]:
         raise _Later("order-unknown")
     if do == "approve":
         return _ask_approvers(db, shop, row, now)
+    if do == "deadline":
+        role, deputies = row.body["role"], row.body["deputies"]
+        names = [one.name for one in shop.file.of(role)] + _named(shop, set(deputies.values()))
+        if not names and row.body["step"] == "reminded":
+            # the wall shows it too; who is to be reminded by message is named in the file, or nobody is
+            return []
+        return _tell_all(shop, row, list(dict.fromkeys(names)), role, "deadline", now)
     if do != "meeting":
         return plan.follows(row, order, shop.file, now)
     if order is None or now < row.made_at + plan.GATHER:
@@ -192,24 +203,30 @@ def _take_apart(db: Db, shop: Shop, row: Row) -> list[ledger.New]:
 
 def _ask_approvers(db: Db, shop: Shop, row: Row, now: int) -> list[ledger.New]:
     """Whoever approves, and who stands in for them now; never who asked."""
-    found = plan.tell(row, plan.ROLES["approve"], "approve", shop.file, now, _about(row))
-    told = {one.receiver for one in found}
-    persons = [r.person for name in told if (r := shop.file.named.get(name)) is not None and r.person is not None]
-    deputies = {
-        d["deputy"]
-        for d in db.execute(
-            "SELECT deputy FROM board.deputies WHERE person = ANY(%s) AND since <= %s AND until > %s", (persons, now, now)
-        )
-    }
-    for name, receiver in shop.file.named.items():
-        if receiver.person in deputies and name not in told:
-            found += plan.tell(row, name, "approve", shop.file, now, _about(row))
+    names = [one.name for one in shop.file.of(plan.ROLES["approve"])]
+    persons = [one.person for one in shop.file.of(plan.ROLES["approve"]) if one.person is not None]
+    standing = db.execute(
+        "SELECT deputy FROM board.deputies WHERE person = ANY(%s) AND since <= %s AND until > %s", (persons, now, now)
+    )
+    names += _named(shop, {one["deputy"] for one in standing})
     asker = row.body.get("asker")
-    return [one for one in found if asker is None or getattr(shop.file.named.get(one.receiver), "person", None) != asker]
+    wanted = [name for name in dict.fromkeys(names) if asker is None or shop.file.named[name].person != asker]
+    return _tell_all(shop, row, wanted, plan.ROLES["approve"], "approve", now)
+
+
+def _tell_all(shop: Shop, row: Row, names: list[str], role: str, what: str, now: int) -> list[ledger.New]:
+    """A message to each of these; where they are none, the dead letter of their role."""
+    found = [new for name in names for new in plan.tell(row, name, what, shop.file, now, _about(row))]
+    return found or plan.tell(row, "nobody-but-the-asker" if shop.file.of(role) else role, what, shop.file, now, _about(row))
+
+
+def _named(shop: Shop, logins: set[str]) -> list[str]:
+    """The receivers who are these people."""
+    return [name for name, one in shop.file.named.items() if one.person in logins]
 
 
 def _about(row: Row) -> dict[str, Any]:
-    return {name: row.body[name] for name in ("about", "asker") if name in row.body}
+    return {name: row.body[name] for name in ("about", "asker", "step", "deadline") if name in row.body}
 
 
 async def _command(shop: Shop, row: Row) -> None:
@@ -311,7 +328,7 @@ def _compose(db: Db, shop: Shop, row: Row, order: Known | None, receiver: Receiv
         found = db.execute("SELECT state FROM board.decisions WHERE id = %s", (row.body["about"],)).fetchone()
         if found is None or found["state"] != "asked":
             raise _Dropped("decided")
-    elif order is not None and why is None and not row.joined and what != "meeting":
+    elif order is not None and why is None and not row.joined and what != "meeting" and row.body.get("step") != "ended":
         if order.verdict == "withdrawn":
             raise _Dropped("withdrawn")
         if order.state == "decided":
@@ -357,7 +374,12 @@ def _offers(row: Row, order: Known | None, receiver: Receiver) -> list[What]:
         return []
     if what == "approve":
         return ["approve", "refuse"]
-    if what in ("notify", "second-check") and row.body.get("why") is None and order is not None and order.state == "waiting":
+    if (
+        what in ("notify", "second-check", "deadline")
+        and row.body.get("why") is None
+        and order is not None
+        and order.state == "waiting"
+    ):
         return [*receiver.offers]
     return []
 
@@ -418,6 +440,23 @@ def adopt(db: Db, now: int) -> int:
         for d in db.execute(
             "SELECT d.id, d.order_id, d.seq, d.by, o.level FROM board.decisions d JOIN board.orders o USING (order_id)"
             " WHERE d.state = 'asked' AND d.at > %s",
+            (day,),
+        )
+    ]
+    new += [
+        ledger.New(
+            plan.key("deadline", e["order_id"], e["step"], str(e["deadline"])),
+            plan.key("deadline", e["order_id"], e["step"], str(e["deadline"])),
+            e["order_id"],
+            e["seq"],
+            "action",
+            None,
+            e["level"],
+            {"do": "deadline", "step": e["step"], "deadline": e["deadline"], "done": e["done"], **e["whom"]},
+        )
+        for e in db.execute(
+            "SELECT e.order_id, e.seq, e.step, e.done, e.deadline, e.whom, o.level FROM board.escalations e"
+            " JOIN board.orders o USING (order_id) WHERE e.at > %s",
             (day,),
         )
     ]

@@ -202,7 +202,7 @@ def test_every_topic_says_who_what_and_how_long() -> None:
         f"{{group}}-{hop}-{log}" for hop in topics.HOPS for log in ("changelog", "archive")
     }
     assert expected <= {topic.name for topic in declared}
-    compacted = {"catalog.skus", "rules.packs", "orders.parked", "platforms.polled"}
+    compacted = {"catalog.skus", "rules.packs", "orders.parked", "platforms.polled", "channel.challenges"}
     assert {topic.name for topic in declared if topic.config["cleanup.policy"] == "compact"} == compacted
     assert [topic.name for topic in declared if topic.partitions == 1] == ["catalog.skus", "rules.packs"]
 

@@ -185,7 +185,9 @@ SERVICES = COMPOSE["services"]
 
 def test_compose_has_every_process():
     """Kafka, intake, fetch, workers, consumers, Prometheus and Grafana are there."""
-    assert set(SERVICES) == {"kafka", "setup", "intake", "fetch", "worker", "erp", "wms", "prometheus", "grafana"}
+    assert set(SERVICES) == {
+        "kafka", "setup", "postgres", "intake", "fetch", "worker", "actions", "erp", "wms", "prometheus", "grafana",
+    }  # fmt: skip
     assert SERVICES["worker"]["deploy"]["replicas"] >= 2
 
 
