@@ -251,7 +251,7 @@ class Metrics:
             "orderstream_downstream_overdue_seconds", "其中最久的逾期 / how long the first is overdue", ["kind"], registry=r
         )
         # One each time that an order comes to stand there.
-        self.overdue: Counter = Counter(
+        self.fallen_due: Counter = Counter(
             "orderstream_downstream_overdue_total", "逾期次数 / orders fallen due", ["kind"], registry=r
         )
         # topic: of acknowledgements, shipments, outcomes. Records that are not of their schema and are passed over.

@@ -74,7 +74,7 @@ class Watch:
         self.tidied = 0.0
         # there from the first scrape: a series that begins with its first event shows no increase
         for kind in WAITS:
-            metrics.overdue.labels(kind)
+            metrics.fallen_due.labels(kind)
         for topic in OTHERS:
             metrics.unread.labels(topic)
 
@@ -111,7 +111,7 @@ class Watch:
         with answering():
             store.seen(self.db, store.READER, read, seen_at)
             for one in store.remind(self.db, at):
-                self.metrics.overdue.labels(one.kind).inc()
+                self.metrics.fallen_due.labels(one.kind).inc()
                 log.warning("%s %s: since %d s", one.order_id, one.kind, (at - one.since) // 1000)
             found = store.counts(self.db)
             for kind in WAITS:
