@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-SECONDS = (10, 30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class BoardMetrics:
@@ -27,11 +25,3 @@ class BoardMetrics:
         self.overdue: Gauge = Gauge("orderstream_board_overdue", "已过时限的订单 / orders past their deadline", registry=r)
         # What was done with what waits too long: reminded, supervisor, approver, stayed, released, cancelled.
         self.escalations: Counter = Counter("orderstream_board_escalations_total", "催办 / escalations", ["step"], registry=r)
-        # From the last signal to a person's decision.
-        self.time_to_decide: Histogram = Histogram(
-            "orderstream_board_decision_seconds",
-            "从信号到人工决定 / signal to decision",
-            ["decision"],
-            buckets=SECONDS,
-            registry=r,
-        )
