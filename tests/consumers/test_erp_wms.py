@@ -307,9 +307,8 @@ async def test_a_database_that_is_away_when_partitions_come_is_not_read_past():
 
 
 CRASHING = """
-import importlib, os, signal, sys
-from orderstream.consumers import inbox
-consumer = importlib.import_module("orderstream.consumers." + sys.argv.pop())
+import os, signal, sys
+from orderstream.consumers import erp, inbox
 real = inbox.Store.take
 moment = sys.argv.pop()
 count = 0
@@ -328,16 +327,40 @@ def take(self, *args):
         # effects and position committed here, Kafka not told
         os.kill(os.getpid(), signal.SIGKILL)
     return done
-real_gone, posted = inbox.Store.gone, 0
+real_gone = inbox.Store.gone
 def gone(self, records):
-    global posted
-    posted += 1
-    if moment == "posted" and posted == 2:
+    if moment == "posted":
         # Kafka has what waited in the outbox, and nothing of that is written here
         os.kill(os.getpid(), signal.SIGKILL)
     real_gone(self, records)
 inbox.Store.take, inbox.Store.gone = take, gone
-sys.exit(consumer._main())
+sys.exit(erp._main())
+"""
+SHIPPING = """
+import os, signal, sys
+from orderstream.consumers import inbox, wms
+moment = sys.argv.pop()
+real_say, real_ship, real_gone, count = wms.Wms.say, wms.Wms.ship, inbox.Store.gone, 0
+def say(self, topic, *rest):
+    global count
+    real_say(self, topic, *rest)
+    count += topic == "wms.shipments"
+    if moment == "before" and count == 5:
+        # inside the transaction: the order has left and says so, and nothing is committed
+        os.kill(os.getpid(), signal.SIGKILL)
+def ship(self, *rest):
+    done = real_ship(self, *rest)
+    if moment == "after" and count == 5:
+        # it has left, and Kafka is not told
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+def gone(self, records):
+    if moment == "posted" and any(one.topic == "wms.shipments" for one in records):
+        # Kafka is told, and that is not noted
+        os.kill(os.getpid(), signal.SIGKILL)
+    real_gone(self, records)
+wms.Wms.say, wms.Wms.ship, inbox.Store.gone = say, ship, gone
+sys.exit(wms._main())
 """
 
 
@@ -356,7 +379,7 @@ def test_killed_between_effect_and_commit_each_verdict_is_applied_once(fresh_top
             expected[order] = "stopped"
     publish(settings, records[:200])
     for moment in ("before", "after", "posted"):
-        dead = subprocess.run([sys.executable, "-c", CRASHING, moment, "erp"], timeout=90, capture_output=True, check=False)
+        dead = subprocess.run([sys.executable, "-c", CRASHING, moment], timeout=90, capture_output=True, check=False)
         assert dead.returncode == -signal.SIGKILL, dead.stderr.decode()
         publish(settings, records[200:] + records[:20])
 
@@ -377,7 +400,7 @@ def test_killed_between_effect_and_commit_each_verdict_is_applied_once(fresh_top
 
 @pytest.mark.stream
 def test_a_warehouse_that_is_killed_ships_each_order_once(fresh_topics, tmp_path):
-    """SIGKILL inside a transaction, right after it, and between Kafka and the outbox: one parcel an order, none of a recalled one."""
+    """SIGKILL amid shipping, right after it, and between Kafka and the outbox: one parcel an order, none of a recalled one."""
     settings = fresh_topics(state_dir=tmp_path, metrics_port=0)
     records = [released(f"api:main:A{i}", 1, quantity=1 + i % 3) for i in range(120)]
     back = [recalled(f"api:main:A{i}", 2) for i in range(0, 120, 5)]
@@ -394,10 +417,7 @@ def test_a_warehouse_that_is_killed_ships_each_order_once(fresh_topics, tmp_path
     run_until(plain, taken, 90)
     command = ["--pick-after", "0", "--ship-after", "0"]
     for moment in ("before", "after", "posted"):
-        publish(settings, records[:20] + back[:4])
-        dead = subprocess.run(
-            [sys.executable, "-c", CRASHING, *command, moment, "wms"], timeout=90, capture_output=True, check=False
-        )
+        dead = subprocess.run([sys.executable, "-c", SHIPPING, *command, moment], timeout=90, capture_output=True, check=False)
         assert dead.returncode == -signal.SIGKILL, dead.stderr.decode()
     wanted = {f"api:main:A{i}": 1 + i % 3 for i in range(120) if i % 5}
 
