@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from agents.normalise import LAID, Names
+from agents.normalise import Names
 from orderstream import wire
 from orderstream.detect import Detector
 from orderstream.engine import Effects, Record, Send, partition_for
 from orderstream.facts import Answers, Mail
 from orderstream.metrics import Metrics
-from orderstream.shelf import Block
+from orderstream.pages import Page
 from orderstream.windows import Packs
 
 _logged = msgspec.msgpack.Decoder(list[tuple[int, bytes]])
-_laid = msgspec.msgpack.Decoder(tuple[int, list[str], Block])
+_laid = msgspec.msgpack.Decoder(tuple[int, list[str], Page])
 
 
 class DetectState:
@@ -53,9 +53,9 @@ class DetectState:
         return Effects(sends, list(wire.packed(log)) or None)
 
     def restore(self, blob: bytes) -> None:
-        if blob.startswith(LAID):
-            position, packs, block = _laid.decode(memoryview(blob)[len(LAID) :])
-            self._detector.lay(block, packs, position)
+        if blob.startswith(wire.LAID):
+            position, packs, page = _laid.decode(memoryview(blob)[len(wire.LAID) :])
+            self._detector.lay(page, packs, position)
             return
         for position, batch in _logged.decode(blob):
             self._detector.restore(wire.decode_sealed(batch), position)
@@ -63,8 +63,8 @@ class DetectState:
     def dump(self) -> Iterator[bytes]:
         detector = self._detector
         for piece in detector.dump():
-            if isinstance(piece, Block):
-                yield LAID + wire.encode((detector.position, detector.packs, piece))
+            if isinstance(piece, Page):
+                yield wire.LAID + wire.encode((detector.position, detector.packs, piece))
             else:
                 yield wire.encode([(detector.position, wire.encode(piece))])
 

@@ -17,8 +17,8 @@ from orderstream.identity import Keys
 from orderstream.metrics import Metrics
 from orderstream.normalise import Books, Normaliser, OrderState, Rejection
 from orderstream.orders import Raw
+from orderstream.pages import Page
 from orderstream.replay import ReplayError, updates
-from orderstream.shelf import Block
 
 
 class Logged(msgspec.Struct, array_like=True):
@@ -29,10 +29,7 @@ class Logged(msgspec.Struct, array_like=True):
 
 
 _logged = msgspec.msgpack.Decoder(Logged)
-_laid = msgspec.msgpack.Decoder(tuple[int, Block])
-
-LAID = b"\x00"
-"""How a blob of a dump begins: no changelog record does."""
+_laid = msgspec.msgpack.Decoder(tuple[int, Page])
 
 
 class Forgotten(msgspec.Struct):
@@ -108,13 +105,13 @@ class NormaliseState:
         return wire.encode((self._normaliser.progress, msgspec.Raw(states)))
 
     def dump(self) -> Iterator[bytes]:
-        for block in self._normaliser.dump():
-            yield LAID + wire.encode((self._normaliser.progress, block))
+        for page in self._normaliser.dump():
+            yield wire.LAID + wire.encode((self._normaliser.progress, page))
 
     def restore(self, blob: bytes) -> None:
-        if blob.startswith(LAID):
-            progress, block = _laid.decode(memoryview(blob)[len(LAID) :])
-            self._normaliser.lay(block, progress)
+        if blob.startswith(wire.LAID):
+            progress, page = _laid.decode(memoryview(blob)[len(wire.LAID) :])
+            self._normaliser.lay(page, progress)
             return
         logged = _logged.decode(blob)
         for order, state in logged.states:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from agents.normalise import LAID, Names, strange
+from agents.normalise import Names, strange
 from orderstream import wire
 from orderstream.engine import Effects, Record, Send
 from orderstream.facts import Mail
 from orderstream.metrics import Metrics
+from orderstream.pages import Page
 from orderstream.replay import outcome
 from orderstream.route import Public, Router, Standing
-from orderstream.shelf import Block
 from orderstream.windows import Packs
 
 
@@ -33,7 +33,7 @@ class Logged(msgspec.Struct, array_like=True):
 
 
 _logged = msgspec.msgpack.Decoder(Logged)
-_laid = msgspec.msgpack.Decoder(tuple[int, dict[str, int], Block])
+_laid = msgspec.msgpack.Decoder(tuple[int, dict[str, int], Page])
 
 
 class RouteState:
@@ -87,9 +87,9 @@ class RouteState:
         return wire.encode((topic, offset, self._router.progress, msgspec.Raw(cases)))
 
     def restore(self, blob: bytes) -> None:
-        if blob.startswith(LAID):
-            progress, waiting, block = _laid.decode(memoryview(blob)[len(LAID) :])
-            self._router.lay(block, waiting, progress)
+        if blob.startswith(wire.LAID):
+            progress, waiting, page = _laid.decode(memoryview(blob)[len(wire.LAID) :])
+            self._router.lay(page, waiting, progress)
             return
         logged = _logged.decode(blob)
         if logged.topic:
@@ -101,9 +101,10 @@ class RouteState:
 
     def dump(self) -> Iterator[bytes]:
         router = self._router
-        for block in router.dump():
-            waiting = {order: router.pending[order] for order in block.keys if order in router.pending}
-            yield LAID + wire.encode((router.progress, waiting, block))
+        for page in router.dump():
+            names = page.names() if router.pending else ()
+            waiting = {order: router.pending[order] for order in router.pending.keys() & names}
+            yield wire.LAID + wire.encode((router.progress, waiting, page))
         for topic, offset in self._applied.items():
             yield wire.encode(Logged(topic, offset, router.progress, []))
 

@@ -43,7 +43,7 @@ HOPS = ("normalise", "detect", "route")
 
 
 class Line(NamedTuple):
-    """The hops' states of the one partition there is. make: new ones of the same kind."""
+    """The hops' states of the one partition there is."""
 
     normalise: NormaliseState
     detect: detect.DetectState
@@ -122,7 +122,8 @@ class Kernel:
 
 def day(kernel: Kernel, orders: int, pack: str, batch: int) -> Iterator[list[Record]]:
     """A simulated day of orders as batches of one topic each."""
-    shop = days.stretch(0, orders, start=days.START, span=times_day(orders), cohort=0)
+    # as dense as a day of a million orders: the windows are as full as in the bench's longest runs
+    shop = days.stretch(0, orders, start=days.START, span=orders * days.DAY // 1_000_000, cohort=0)
     if pack == "reference":
         found = (days.of_reference_job(delivery) for delivery in shop.deliveries)
         waiting = [kernel.record(job.RAW, key, value, ()) for key, value in filter(None, found)]
@@ -137,11 +138,6 @@ def day(kernel: Kernel, orders: int, pack: str, batch: int) -> Iterator[list[Rec
         if len(waiting) >= batch:
             yield by_topic.pop(sent.topic)
     yield from by_topic.values()
-
-
-def times_day(orders: int) -> int:
-    """ms over which so many orders are spread: a shop of 1,000,000 a day, whose windows are as full as the bench's longest."""
-    return orders * days.DAY // 1_000_000
 
 
 def fold(state: State, blobs: Iterable[bytes]) -> float:
@@ -203,15 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table.add_row("", f"{found['us']:,.1f}")
     console = Console()
     console.print(table)
-    console.print(", ".join(f"{topic} {size / orders_of(found):,.0f} B" for topic, size in sorted(found["sent"].items())))
+    console.print(", ".join(f"{topic} {size / given.orders:,.0f} B" for topic, size in sorted(found["sent"].items())))
     if given.json:
         given.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     return 0
-
-
-def orders_of(found: dict[str, Any]) -> int:
-    """The orders of a run."""
-    return int(found["orders"])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -179,10 +181,36 @@ def only_admin() -> NotAdmitted:
     )
 
 
+def answers(address: str, timeout: float = 1.0, tls: ssl.SSLContext | None = None) -> bool:
+    """True when a Kafka (not merely an open port) answers there within `timeout` seconds. tls: over TLS.
+
+    Sends an ApiVersions request, which needs no user: a port accepts connections seconds before the broker behind it serves.
+    """
+    host, _, port = address.strip().rpartition(":")
+    host = host.strip("[]")
+    name = b"orderstream"
+    request = struct.pack(">hhih", 18, 0, 7, len(name)) + name
+    try:
+        with contextlib.ExitStack() as open_until_here:
+            connection = open_until_here.enter_context(socket.create_connection((host, int(port)), timeout=timeout))
+            connection.settimeout(timeout)
+            if tls is not None:
+                connection = open_until_here.enter_context(tls.wrap_socket(connection, server_hostname=host))
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            head = b""
+            while len(head) < 10:
+                part = connection.recv(10 - len(head))
+                if not part:
+                    return False
+                head += part
+    except OSError:
+        return False
+    _, correlation, error = struct.unpack(">iih", head)
+    return bool(correlation == 7 and error == 0)
+
+
 async def _why(settings: Settings, address: str, error: BaseException) -> UserError:
     from aiokafka import errors  # noqa: PLC0415
-
-    from orderstream.broker import answers  # noqa: PLC0415  broker asks us
 
     if isinstance(error, errors.SaslAuthenticationFailed):
         return NotAdmitted(
@@ -225,8 +253,6 @@ async def _why(settings: Settings, address: str, error: BaseException) -> UserEr
 
 def _speaks_tls(address: str, timeout: float) -> bool:
     """Whether a TLS server listens there, whoever it is: only to tell a person what is wrong, nothing is sent over it."""
-    import socket  # noqa: PLC0415
-
     host, _, port = address.strip().rpartition(":")
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anybody.check_hostname = False

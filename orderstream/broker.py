@@ -23,8 +23,6 @@ import re
 import shutil
 import signal
 import socket
-import ssl
-import struct
 import subprocess
 import tempfile
 import time
@@ -165,7 +163,7 @@ def running(settings: Settings) -> Broker | None:
         return Broker(settings.brokers, "environment", owned=False)
     home = settings.state_dir.resolve() / "broker"
     note = _note(home)
-    if note is None or not answers(note["address"], 2.0):
+    if note is None or not access.answers(note["address"], 2.0):
         return None
     if note["kind"] == "java" and _pid(home) is None:
         return None
@@ -237,34 +235,6 @@ def kafka_version() -> str:
 def _pom_digest() -> str:
     """Tells one list of jars from another of the same Kafka version."""
     return hashlib.sha256(data_file("deploy/kafka/pom.xml").read_bytes()).hexdigest()[:8]
-
-
-def answers(address: str, timeout: float = 1.0, context: ssl.SSLContext | None = None) -> bool:
-    """True when a Kafka (not merely an open port) answers there within `timeout` seconds. context: over TLS.
-
-    Sends an ApiVersions request, which needs no user: a port accepts connections seconds before the broker behind it serves.
-    """
-    host, _, port = address.strip().rpartition(":")
-    host = host.strip("[]")
-    name = b"orderstream"
-    request = struct.pack(">hhih", 18, 0, 7, len(name)) + name
-    try:
-        with contextlib.ExitStack() as open_until_here:
-            connection = open_until_here.enter_context(socket.create_connection((host, int(port)), timeout=timeout))
-            connection.settimeout(timeout)
-            if context is not None:
-                connection = open_until_here.enter_context(context.wrap_socket(connection, server_hostname=host))
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            head = b""
-            while len(head) < 10:
-                part = connection.recv(10 - len(head))
-                if not part:
-                    return False
-                head += part
-    except OSError:
-        return False
-    _, correlation, error = struct.unpack(">iih", head)
-    return bool(correlation == 7 and error == 0)
 
 
 def free_port() -> int:
@@ -344,7 +314,7 @@ def _start_java(home: Path, port: int, lib: Path, heap_mb: int, *, keep: bool, f
     with _locked(home / "start.lock"):
         if _pid(home) is not None:
             note = _note(home)
-            if note is not None and answers(note["address"], wait):
+            if note is not None and access.answers(note["address"], wait):
                 return Broker(note["address"], "java", owned=False, home=home)
             _end_java(home, signal.SIGKILL)
         if fresh:
@@ -478,7 +448,7 @@ def _signal(pid: int, how: signal.Signals) -> None:
 
 def _await_java(home: Path, address: str, wait: float = START_SECONDS) -> None:
     deadline = time.monotonic() + wait
-    while not answers(address, 0.5):
+    while not access.answers(address, 0.5):
         if _pid(home) is None:
             raise BrokerFailed(
                 f"Kafka 没有启动起来 · Kafka ended while starting, see {home / 'kafka.log'}: {_log_tail(home, 200)!r}"
@@ -577,7 +547,7 @@ def _end_container(client: Any, name: str | None, *, kill: bool) -> None:
 
 def _await(address: str, wait: float) -> None:
     deadline = time.monotonic() + wait
-    while not answers(address, 0.5):
+    while not access.answers(address, 0.5):
         if time.monotonic() > deadline:
             raise BrokerFailed(f"Kafka {wait:.0f} 秒内没有启动 · Kafka was not up after {wait:.0f} s")
         time.sleep(0.1)

@@ -8,14 +8,14 @@ read past its event time + the longest window + lateness + horizon. Never by the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 import msgspec
 
 from orderstream import times, wire
 from orderstream.facts import NO_FACT, Answer, Fact, FactBatch, News
+from orderstream.pages import Page, page
 from orderstream.rules.pack import Pack
-from orderstream.shelf import Block, Due, Frozen, Shelf, blocks, lay
+from orderstream.shelf import Frozen, Shelf
 from orderstream.windows import Entity, Entry, Packs
 
 PART = 500
@@ -29,11 +29,10 @@ class Detector:
         self._sources = sources
         self._packs = packs
         self._zone = zone
-        self.entities: Shelf[Entity] = Shelf(self._freeze, self._thaw, sources)
+        self.entities: Shelf[Entity] = Shelf(self._freeze, self._thaw, sources, weigh=wire.length, outweighed=self._outweighed)
         self.position = 0
         """Of the next answer."""
         self._progress: dict[int, tuple[int, bool]] = {}
-        self._due = Due()
         self._versions: set[str] = set()
         self._keep: dict[str, int] = {}
         self.entries = 0
@@ -67,24 +66,37 @@ class Detector:
                 self._schedule(name, at if at != NO_FACT else batch.progress)
         self._advance(batch.source, batch.progress, idle=batch.idle)
 
-    def lay(self, block: Block, packs: Iterable[str], position: int) -> None:
+    def lay(self, page: Page, packs: Iterable[str], position: int) -> None:
         """Takes in what `dump` gave, unread, in place of what is known of the same entities."""
         self.position = max(self.position, position)
         self._meet(packs)
-        before = lay(self.entities, self._due, block)
-        self.entries += sum(map(wire.length, block.wholes)) - sum(_count(held) for held in before)
+        self.entries += page.weight
+        self.entities.lay_page(page)
 
-    def dump(self) -> Iterator[Block | wire.Sealed]:
+    def dump(self) -> Iterator[Page | wire.Sealed]:
         """All that is remembered, for `lay` and `restore`, in any number of helpings; `position` and `packs` are as they are then."""
         for source, (progress, idle) in sorted(self._progress.items()):
             yield wire.Sealed(source, progress, idle, [], [])
         busy: list[tuple[int, str]] = []
-        yield from blocks(self._quiet(busy))
+
+        def whole(name: str, minute: int, held: Entity | Frozen) -> bytes | None:
+            if isinstance(held, bytes) and wire.length(held) <= PART:
+                return held
+            news = _news(held)
+            if len(news) <= PART:
+                return wire.encode(news)
+            busy.append((minute, name))
+            return None
+
+        # of what has only reference data nothing is due
+        waiting = ((self._minute(entity), entity.name) for entity in self.entities.objects() if not entity.scheduled)
+        yield from self.entities.dump(whole, waiting)
         for minute, name in busy:
             # a part at a time: what is told anew meanwhile has a higher version
-            news = self._news(name)
+            held = self.entities.held(name)
+            news = _news(held) if held is not None else []
             if news:
-                yield Block([name], [minute], [wire.encode(news[:PART])])
+                yield page([(name, minute, wire.encode(news[:PART]))], wire.length)
             for start in range(PART, len(news), PART):
                 source, (progress, idle) = next(iter(self._progress.items()))
                 part = msgspec.Raw(wire.encode(news[start : start + PART]))
@@ -94,27 +106,6 @@ class Detector:
     def packs(self) -> list[str]:
         """The pack versions that facts have named."""
         return sorted(self._versions)
-
-    def _quiet(self, busy: list[tuple[int, str]]) -> Iterator[tuple[str, int, bytes]]:
-        """Each entity with the minute in which it is due, and its bytes. Those that are told in parts go to `busy`."""
-        # only reference data: nothing of it is due
-        waiting = ((self._minute(entity), entity.name) for entity in self.entities.objects() if not entity.scheduled)
-        for minute, name in chain(self._due.items(), waiting):
-            held = self.entities.held(name)
-            if isinstance(held, bytes) and wire.length(held) <= PART:
-                yield name, minute, held
-            elif held is not None:
-                news = self._news(name)
-                if len(news) > PART:
-                    busy.append((minute, name))
-                else:
-                    yield name, minute, wire.encode(news)
-
-    def _news(self, name: str) -> list[News]:
-        held = self.entities.held(name)
-        if held is None:
-            return []
-        return held.told() if isinstance(held, Entity) else _read(held)
 
     def _tell(self, name: str, at: int, news: list[News]) -> tuple[Entity, list[Entry]]:
         """An entity is told something; its entries that are to be answered because of it."""
@@ -161,6 +152,9 @@ class Detector:
         entity.scheduled = True
         return entity
 
+    def _outweighed(self, held: Entity | Frozen) -> None:
+        self.entries -= _count(held)
+
     def _meet(self, versions: Iterable[str]) -> None:
         """Learns how long each kind of entity must keep an order for a pack version."""
         for version in versions:
@@ -178,7 +172,7 @@ class Detector:
         return kept if kept is not None else max(self._keep.values(), default=times.DAY)
 
     def _schedule(self, name: str, at: int) -> None:
-        self._due.add(at + self._kept(name) + times.HOUR, name)
+        self.entities.remind(at + self._kept(name) + times.HOUR, name)
 
     def _minute(self, entity: Entity) -> int:
         """When what has no orders is looked at again."""
@@ -192,7 +186,7 @@ class Detector:
             return
         busy = [progress for progress, idle in self._progress.values() if not idle]
         now = min(busy) if busy else max(progress for progress, _ in self._progress.values())
-        for name in self._due.until(now):
+        for name in self.entities.until(now):
             oldest = self._expire(name, now - self._kept(name))
             if oldest is not None:
                 self._schedule(name, oldest)
@@ -220,8 +214,8 @@ class Detector:
             entity.expire(before)
             kept = entity.told()
         self.entries += len(kept) - len(news)
+        self.entities.discard(name)
         if not kept:
-            self.entities.discard(name)
             return None
         self.entities.lay(name, wire.encode(kept))
         # only reference data: it is looked at again
@@ -232,6 +226,10 @@ def _read(frozen: Frozen) -> list[News]:
     if isinstance(frozen, bytes):
         return wire.decode_news(frozen)
     return [one for part in frozen for one in wire.decode_news(part)]
+
+
+def _news(held: Entity | Frozen) -> list[News]:
+    return held.told() if isinstance(held, Entity) else _read(held)
 
 
 def _count(held: Entity | Frozen) -> int:

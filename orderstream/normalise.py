@@ -18,9 +18,10 @@ from orderstream.catalogue import Catalogue
 from orderstream.facts import Dossier, Fact
 from orderstream.identity import Keys
 from orderstream.orders import WITHDRAWN, Order, Raw, Refund, Rejected, Skip
+from orderstream.pages import Page
 from orderstream.reading import Reading, Revision, since
 from orderstream.rules.pack import Pack
-from orderstream.shelf import LARGE, Block, Due, Frozen, Shelf, blocks, lay
+from orderstream.shelf import LARGE, Frozen, Shelf
 from orderstream.times import DAY
 
 MEMORY = 60 * DAY
@@ -129,7 +130,6 @@ class Normaliser:
         self.orders: Shelf[OrderState] = Shelf(msgspec.msgpack.encode, _thaw, LARGE * partitions)
         self.progress = 0
         """The latest received_at (ms) that has been read here."""
-        self._due = Due()
 
     def process(self, raw: Raw, position: int, now: int) -> Normalised:
         """Takes a raw record in. position: its place in its partition; the same record read again gets the same again.
@@ -166,33 +166,27 @@ class Normaliser:
         """Puts back what `process` had left of an order, encoded. progress: as it was then (ms)."""
         self.progress = max(self.progress, progress)
         if self.orders.lay(order, state):
-            self._due.add(self.progress + MEMORY, order)
+            self.orders.remind(self.progress + MEMORY, order)
 
-    def lay(self, block: Block, progress: int) -> None:
+    def lay(self, page: Page, progress: int) -> None:
         """Puts back what `dump` gave, in place of what is known of the same orders."""
         self.progress = max(self.progress, progress)
-        lay(self.orders, self._due, block)
+        self.orders.lay_page(page)
 
-    def dump(self) -> Iterator[Block]:
+    def dump(self) -> Iterator[Page]:
         """All orders with their states, for `lay`, in any number of helpings."""
-        yield from blocks(self._states())
-
-    def _states(self) -> Iterator[tuple[str, int, bytes]]:
-        for minute, order in self._due.items():
-            state = self.orders.held(order)
-            if state is not None:
-                yield order, minute, msgspec.msgpack.encode(state) if isinstance(state, OrderState) else _whole(state)
+        return self.orders.dump(_whole)
 
     def sweep(self) -> None:
         """Forgets orders whose MEMORY is over by the data's own time, and packs up those that are not asked for."""
-        for order in self._due.until(self.progress):
+        for order in self.orders.until(self.progress):
             state = self.orders.peek(order)
             if state is None:
                 continue
             if state.at < self.progress - MEMORY:
                 self.orders.discard(order)
             else:
-                self._due.add(state.at + MEMORY, order)
+                self.orders.remind(state.at + MEMORY, order)
         self.orders.cool(SWEEP)
 
     # -- the set of an order's records -----------------------------------------------------------------------------
@@ -245,7 +239,7 @@ class Normaliser:
         if state is None:
             state = OrderState(order, 0, at)
             self.orders.put(order, state)
-            self._due.add(self.progress + MEMORY, order)
+            self.orders.remind(self.progress + MEMORY, order)
         return state
 
     def _read(self, state: OrderState, kept: Kept) -> Reading:
@@ -357,12 +351,13 @@ class Normaliser:
 
 def _thaw(order: str, frozen: Frozen) -> OrderState:
     del order
-    return _state.decode(_whole(frozen))
-
-
-def _whole(frozen: Frozen) -> bytes:
     assert isinstance(frozen, bytes)
-    return frozen
+    return _state.decode(frozen)
+
+
+def _whole(order: str, minute: int, held: Frozen | OrderState) -> bytes:
+    del order, minute
+    return held if isinstance(held, bytes) else msgspec.msgpack.encode(held)
 
 
 def _short(raw: Raw) -> str:

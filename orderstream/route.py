@@ -16,9 +16,10 @@ import msgspec
 from orderstream.facts import Answer, Answers, Dossier, Forget, Mail, OrderItem, Outcome
 from orderstream.normalise import MEMORY
 from orderstream.orders import WITHDRAWN
+from orderstream.pages import Page
 from orderstream.rules.model import Action, duration
 from orderstream.rules.pack import Pack
-from orderstream.shelf import LARGE, Block, Due, Frozen, Shelf, blocks, lay
+from orderstream.shelf import LARGE, Frozen, Shelf
 from orderstream.verdict import Verdict, complete, judge
 from orderstream.windows import Packs
 
@@ -83,7 +84,6 @@ class Router:
         """Orders that wait for answers -> when (ms) their dossier was made."""
         self.progress = 0
         """The latest received_at (ms) of any dossier."""
-        self._due = Due()
 
     def process(self, mail: Sequence[Mail], now: int, *, again: bool = False) -> list[Public]:
         """Takes dossiers, answers and outcomes in; the public records that follow, each order decided once.
@@ -114,25 +114,17 @@ class Router:
             return order, 1 if order in self.pending else 0, msgspec.msgpack.encode(items)
         return order, 2, freeze(case)
 
-    def dump(self) -> Iterator[Block]:
+    def dump(self) -> Iterator[Page]:
         """All cases, for `lay`, in any number of helpings. Which of them wait, `pending` says."""
-        yield from blocks(self._wholes())
+        return self.cases.dump(_whole)
 
-    def _wholes(self) -> Iterator[tuple[str, int, bytes]]:
-        for minute, order in self._due.items():
-            held = self.cases.held(order)
-            if isinstance(held, bytes) and held[:1] == _WHOLE:
-                yield order, minute, held
-            elif held is not None:
-                yield order, minute, _WHOLE + freeze(held if isinstance(held, Case) else _thaw(order, held))
-
-    def lay(self, block: Block, waiting: dict[str, int], progress: int) -> None:
+    def lay(self, page: Page, waiting: dict[str, int], progress: int) -> None:
         """Puts back what `dump` gave, in place of what is known of the same orders. waiting: those of them in `pending`."""
         self.progress = max(self.progress, progress)
-        for order in self.pending.keys() & block.keys:
+        for order in self.pending.keys() & page.names() if self.pending else ():
             del self.pending[order]
         self.pending |= waiting
-        lay(self.cases, self._due, block)
+        self.cases.lay_page(page)
 
     def restore(self, order: str, standing: Standing, sealed: bytes, progress: int) -> None:
         """Puts back what `log` gave, unread. progress: as it was then (ms)."""
@@ -143,7 +135,7 @@ class Router:
             self.pending.pop(order, None)
         new = self.cases.lay(order, _WHOLE + sealed) if standing & 2 else self.cases.add(order, _PART + sealed)
         if new:
-            self._due.add(self.progress + MEMORY, order)
+            self.cases.remind(self.progress + MEMORY, order)
         elif new is None:
             case = self._case(order)
             for item in _items.decode(sealed):
@@ -154,7 +146,7 @@ class Router:
         if case is None:
             case = Case(order)
             self.cases.put(order, case)
-            self._due.add(self.progress + MEMORY, order)
+            self.cases.remind(self.progress + MEMORY, order)
         return case
 
     def _decide(self, case: Case, now: int, *, again: bool) -> list[Public]:
@@ -183,7 +175,7 @@ class Router:
 
     def sweep(self) -> None:
         """Forgets cases whose MEMORY is over by the data's own time."""
-        for order in self._due.until(self.progress):
+        for order in self.cases.until(self.progress):
             case = self.cases.peek(order)
             if case is None:
                 continue
@@ -193,7 +185,7 @@ class Router:
                 met = self.progress
                 self._case(order).met = met
             if met >= self.progress - MEMORY:
-                self._due.add(met + MEMORY, order)
+                self.cases.remind(met + MEMORY, order)
             else:
                 self.cases.discard(order)
                 self.pending.pop(order, None)
@@ -391,6 +383,13 @@ def freeze(case: Case) -> bytes:
         rest = {entity: answer for entity, answer in case.answers.items() if entity not in expects}
         case = msgspec.structs.replace(case, answers=rest, heard=heard)
     return msgspec.msgpack.encode(case)
+
+
+def _whole(order: str, minute: int, held: Frozen | Case) -> bytes:
+    del minute
+    if isinstance(held, bytes) and held[:1] == _WHOLE:
+        return held
+    return _WHOLE + freeze(held if isinstance(held, Case) else _thaw(order, held))
 
 
 def _thaw(order: str, frozen: Frozen) -> Case:

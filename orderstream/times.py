@@ -38,6 +38,11 @@ def text(ms: int) -> str:
     return (_EPOCH + ms * _MS).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def beijing(ms: int) -> str:
+    """`yyyy-MM-dd HH:mm:ss` in Beijing time (UTC+8), as Chinese platforms write times; what is less than a second is left out."""
+    return text(ms + 8 * HOUR)[:19].replace("T", " ")
+
+
 def day_start(ms: int, zone: str) -> int:
     """ms UTC at which the calendar day of `ms` began in `zone` (an IANA name)."""
     # one cache row a quarter of an hour: zones are offset from UTC by multiples of it

@@ -20,6 +20,9 @@ T = TypeVar("T")
 MAX_RECORD = 1_000_000
 """Bytes after which a batch is cut into another record: well under the broker's message.max.bytes of 4 MB."""
 
+LAID = b"\x00"
+"""How a blob of a state's dump begins: no changelog record does."""
+
 _encoder = msgspec.msgpack.Encoder()
 _facts = msgspec.msgpack.Decoder(FactBatch)
 _news = msgspec.msgpack.Decoder(list[News])

@@ -13,8 +13,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from orderstream import access, topics
 from orderstream import broker as kafka
-from orderstream import topics
 from orderstream.settings import PREFIX, Settings
 
 KEY = "key-of-the-tests"
@@ -91,7 +91,7 @@ def fresh_topics(brokers: str) -> Iterator[Callable[..., Settings]]:
         del os.environ[name]
     os.environ.update(before)
     for settings in made:
-        if kafka.answers(brokers, 5):
+        if access.answers(brokers, 5):
             topics.now(topics.delete(brokers, settings))
 
 

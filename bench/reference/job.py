@@ -48,14 +48,15 @@ class Reference:
 
     id = "ref"
     headers: tuple[str, ...] = ()
+    accepted = channels.Reply()
 
-    def verify(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes], now_ms: int) -> str:
+    def verify(self, push: channels.Push, secrets: Sequence[bytes], now_ms: int) -> channels.Proved:
         raise channels.Refused("not-a-webhook")
 
     def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
         return None
 
-    def ping(self, body: bytes, headers: Mapping[str, str]) -> bool:
+    def thin(self, raw: Raw) -> bool:
         return False
 
     def parse(self, raw: Raw) -> Parsed:

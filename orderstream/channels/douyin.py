@@ -102,17 +102,14 @@ class Douyin:
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
         """Who sent it: the hash of app key, body and app secret, in hex. Raises Refused. A test carries nothing."""
         del now_ms  # the signature has no time in it; a repeated push is met by idempotence
-        apps = [app for secret in secrets if (app := read_secret(secret)) is not None]
+        apps = [app for secret in secrets if (app := reading.app_of(secret)) is not None]
         if not apps:
             raise Refused("unusable-secret")
         method = push.headers.get(METHOD, "").strip().lower() or "md5"
         given = _digest(push.headers.get(SIGNATURE, ""), method)
         if given is None:
             raise Refused("unsigned")
-        matches = 0
-        for app in apps:
-            matches |= hmac.compare_digest(_signature(push.body, app, method), given)
-        if not matches:
+        if not reading.matches(given, (_signature(push.body, app, method) for app in apps)):
             raise Refused("bad-signature")
         return Proved(method, tuple(one for one in _messages(push.body) if _tag(one) != TEST))
 
@@ -148,15 +145,9 @@ class Douyin:
 CHANNEL = Douyin()
 
 
-def read_secret(secret: bytes) -> tuple[bytes, bytes] | None:
-    """App key and app secret of `app_key:app_secret`; None for what is no such pair."""
-    key, colon, rest = secret.partition(b":")
-    return (key, rest) if colon and key and rest else None
-
-
 def sign(body: bytes, secret: bytes | str, method: str = "md5") -> dict[str, str]:
     """The headers of a push, for simulators. secret: `app_key:app_secret`."""
-    app = read_secret(secret.encode() if isinstance(secret, str) else secret)
+    app = reading.app_of(secret.encode() if isinstance(secret, str) else secret)
     if app is None:
         raise ValueError("a secret is app_key:app_secret")
     return {
@@ -449,18 +440,12 @@ def _is_gift(line: Mapping[str, Any]) -> bool | None:
 def _code(line: Mapping[str, Any]) -> str | None:
     """The shop's own code, else the platform's number of the variant or product; 0 is none."""
     own = said(line.get("code"), *(one for one in (line.get("out_sku_id"),) if one not in (0, "0")))
-    if own is not None:
-        return own
-    for kind, numbers in (("sku", ("sku_id",)), ("product", ("product_id_str", "product_id"))):
-        number = _number(said(*(line.get(name) for name in numbers)))
-        if number is not None:
-            return f"{kind}:{number}"
-    return None
+    product = said(line.get("product_id_str"), line.get("product_id"))
+    return reading.code(own, sku=_number(line.get("sku_id")), product=_number(product))
 
 
 def _spec(given: Any) -> dict[str, str]:
-    stated = ((said(one.get("name")), said(one.get("value"))) for one in parts(given))
-    return {name: value for name, value in stated if name is not None and value is not None}
+    return reading.spec((said(one.get("name")), said(one.get("value"))) for one in parts(given))
 
 
 def _ship_by(order: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> int | None:

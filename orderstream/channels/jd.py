@@ -29,7 +29,6 @@ from orderstream.orders import Address, Buyer, Discount, Line, Order, Parsed, Pa
 MAX_COUPONS = 5_000
 """Each is read several times."""
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,19}")
 _CIPHER = re.compile(r"[A-Za-z0-9+/_=-]{24,}")
 """What stands where a name should and is none: base64 of an encrypted one."""
 _NEVER: tuple[Any, ...] = ([], {}, "0001-01-01 00:00:00", "1970-01-01 00:00:00")
@@ -87,7 +86,7 @@ class Jd:
         try:
             return _refund(raw, row) if "applyRefundSum" in row else _order(raw, row)
         except Fault as fault:
-            return reading.rejected(raw, _number(row.get("orderId")), fault)
+            return reading.rejected(raw, reading.number(row.get("orderId")), fault)
 
 
 CHANNEL = Jd()
@@ -95,7 +94,7 @@ CHANNEL = Jd()
 
 def _about(body: bytes) -> str | None:
     try:
-        return _number(_row(reading.glance(body), reading.glance).get("orderId"))
+        return reading.number(_row(reading.glance(body), reading.glance).get("orderId"))
     except Fault:
         return None
 
@@ -115,11 +114,6 @@ def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
 
 
 # -- JD's ways of saying nothing -------------------------------------------------------------------------------------
-
-
-def _number(value: Any) -> str | None:
-    found = str(value) if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else value
-    return found if isinstance(found, str) and _NUMBER.fullmatch(found) else None
 
 
 def _time(value: Any, field: str) -> int | None:
@@ -165,7 +159,7 @@ def _flat(given: Any) -> list[dict[str, Any]]:
 
 
 def _order(raw: Raw, row: Mapping[str, Any]) -> Order:
-    number = _number(row.get("orderId"))
+    number = reading.number(row.get("orderId"))
     if number is None:
         raise Fault("bad-order-id", "缺少订单号 orderId", "orderId is missing or no number", "orderId")
     coupons = _flat(row.get("couponDetailList"))
@@ -240,7 +234,7 @@ def _status(row: Mapping[str, Any], tags: list[str]) -> Status:
 
 
 def _child(row: Mapping[str, Any], number: str) -> bool:
-    parents = (_number(row.get(name)) for name in ("parentOrderId", "directParentOrderId"))
+    parents = (reading.number(row.get(name)) for name in ("parentOrderId", "directParentOrderId"))
     return any(parent is not None and parent != number for parent in parents)
 
 
@@ -297,7 +291,7 @@ def _lines(row: Mapping[str, Any], coupons: list[dict[str, Any]]) -> tuple[Line,
         prices.append(_yuan(one.get("jdPrice"), f"{where}.jdPrice"))
         counts.append(reading.quantity(one.get("itemTotal"), f"{where}.itemTotal"))
     listed = [price * count for price, count in zip(prices, counts, strict=True)]
-    off = _off(row, coupons, [_number(one.get("skuId")) for one in given], listed)
+    off = _off(row, coupons, [reading.number(one.get("skuId")) for one in given], listed)
     lines: list[Line] = []
     seen: set[str] = set()
     for at, one in enumerate(given):
@@ -322,19 +316,13 @@ def _lines(row: Mapping[str, Any], coupons: list[dict[str, Any]]) -> tuple[Line,
 
 def _line_id(one: Mapping[str, Any], at: int) -> str:
     """The platform's own key of a line; else its article and place, which stay as the row's lines do."""
-    return reading.usable_id(_inner(one.get("itemExt")).get("skuUuid")) or f"{_number(one.get('skuId')) or ''}-{at + 1}"
+    return reading.usable_id(_inner(one.get("itemExt")).get("skuUuid")) or f"{reading.number(one.get('skuId')) or ''}-{at + 1}"
 
 
 def _code(one: Mapping[str, Any]) -> str | None:
     """The shop's own code of the SKU, else its article number, else the platform's number of either."""
     own = said(one.get("outerSkuId"), one.get("productNo"))
-    if own is not None:
-        return own
-    for kind, name in (("sku", "skuId"), ("ware", "wareId")):
-        found = _number(one.get(name))
-        if found is not None:
-            return f"{kind}:{found}"
-    return None
+    return reading.code(own, sku=reading.number(one.get("skuId")), ware=reading.number(one.get("wareId")))
 
 
 def _off(row: Mapping[str, Any], coupons: list[dict[str, Any]], skus: list[str | None], listed: list[int]) -> list[int] | None:
@@ -344,7 +332,7 @@ def _off(row: Mapping[str, Any], coupons: list[dict[str, Any]], skus: list[str |
     whole = _yuan(row["sellerDiscount"], "sellerDiscount")
     own = [0] * len(listed)
     for one in coupons:
-        sku, amount = _number(one.get("skuId")), _about_amount(one.get("couponPrice"))
+        sku, amount = reading.number(one.get("skuId")), _about_amount(one.get("couponPrice"))
         if sku in skus and amount and sku is not None:
             at = [i for i, name in enumerate(skus) if name == sku]
             for i, share in zip(at, _spread(amount, [listed[i] for i in at]), strict=True):
@@ -402,7 +390,7 @@ def _kind(said_type: str) -> str:
 
 def _refund(raw: Raw, row: Mapping[str, Any]) -> Refund | Skip:
     """A row of refund applications: money that is back. One that is only asked for locks the order, which says so itself."""
-    number, refund_id = _number(row.get("orderId")), _number(row.get("id"))
+    number, refund_id = reading.number(row.get("orderId")), reading.number(row.get("id"))
     if number is None:
         raise Fault("bad-order-id", "缺少订单号 orderId", "orderId is missing or no number", "orderId")
     if refund_id is None:

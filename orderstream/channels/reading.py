@@ -16,7 +16,7 @@ import ipaddress
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -44,6 +44,7 @@ _MAX_DIGITS = 28
 
 _AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
+_COUNTED = re.compile(r"[1-9][0-9]{0,19}")
 _WHOLE = re.compile(r"[0-9]{1,20}")
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A JSON string, or an unfinished one to the end: nothing is tried twice, or 100 KB of \\" after a quote take 20 seconds."""
@@ -201,6 +202,27 @@ def said(*values: Any) -> str | None:
     return None
 
 
+def code(own: str | None, **numbers: str | None) -> str | None:
+    """What a line's article is called: by the shop's own code, else by the first of the platform's numbers, as `kind:number`.
+
+    Numbers that are None or 0 are none.
+    """
+    if own is not None:
+        return own
+    return next((f"{kind}:{number}" for kind, number in numbers.items() if number not in {None, "0"}), None)
+
+
+def spec(stated: Iterable[tuple[str | None, str | None]]) -> dict[str, str]:
+    """A variant's properties, value by name; what lacks either is left out."""
+    return {name: value for name, value in stated if name is not None and value is not None}
+
+
+def number(value: Any) -> str | None:
+    """The number of an order, line or article where a platform counts from 1 in 63 bits, from digits or an integer; else None."""
+    found = str(value) if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else value
+    return found if isinstance(found, str) and _COUNTED.fullmatch(found) else None
+
+
 def unmasked(value: Any) -> str | None:
     """A text that the platform did not hide: what has an asterisk (张**, 1********20) stands for many people."""
     found = said(value)
@@ -356,12 +378,24 @@ def coordinates(lat: Any, lon: Any, field: str) -> tuple[float, float] | tuple[N
     return found
 
 
+def app_of(secret: bytes) -> tuple[bytes, bytes] | None:
+    """Key and secret of a platform's app, of `key:secret`; None for what is no such pair."""
+    key, colon, rest = secret.partition(b":")
+    return (key, rest) if colon and key and rest else None
+
+
+def matches(given: bytes, made: Iterable[bytes]) -> bool:
+    """True when one of the digests that our secrets make is the one given. Takes the same time whichever it is, and if none is."""
+    found = 0
+    for one in made:
+        # the sum of all, not the first: every secret costs the same
+        found |= hmac.compare_digest(one, given)
+    return bool(found)
+
+
 def signed(expected: bytes, message: bytes, secrets: Sequence[bytes]) -> bool:
-    """True when one of the secrets makes this HMAC-SHA256. Takes the same time whichever it is, and if none is."""
-    matches = 0
-    for secret in secrets:
-        matches |= hmac.compare_digest(hmac.new(secret, message, hashlib.sha256).digest(), expected)
-    return bool(matches)
+    """True when one of the secrets makes this HMAC-SHA256."""
+    return matches(expected, (hmac.new(secret, message, hashlib.sha256).digest() for secret in secrets))
 
 
 def base64_digest(value: str | None) -> bytes | None:

@@ -292,14 +292,8 @@ def _count(value: Any, where: str) -> int:
 
 def _code(line: Mapping[str, Any]) -> str | None:
     """The shop's own SKU, else the platform's number of the variant or product; None for a custom line, which has neither."""
-    sku = _said(line.get("sku"))
-    if sku is not None:
-        return sku
-    for kind in ("variant", "product"):
-        number = _number(line.get(f"{kind}_id"))
-        if number is not None:
-            return f"{kind}:{number}"
-    return None
+    variant, product = _number(line.get("variant_id")), _number(line.get("product_id"))
+    return reading.code(_said(line.get("sku")), variant=variant, product=product)
 
 
 def _spec(title: Any) -> dict[str, str]:

@@ -18,7 +18,6 @@ The platform has no revision number. `modified` orders what it says, and has sec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,6 @@ MAX_PROMOTIONS = 5_000
 MAX_SPECS = 20
 """Properties of a SKU; the platform has a handful."""
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,19}")
 STATUS: dict[str, Status] = {
     "TRADE_NO_CREATE_PAY": "created",
     "WAIT_BUYER_PAY": "created",
@@ -69,7 +67,7 @@ class _Item(msgspec.Struct):
 
 def number(trade: Any) -> str | None:
     """The trade's number: `tid_str`, else `tid`, which a reader with doubles has rounded; None where there is no usable one."""
-    return _number(part(trade).get("tid_str")) or _number(part(trade).get("tid"))
+    return reading.number(part(trade).get("tid_str")) or reading.number(part(trade).get("tid"))
 
 
 def order(raw: Raw, trade: Any) -> Order:
@@ -84,7 +82,7 @@ def order(raw: Raw, trade: Any) -> Order:
         raise Fault("too-many-values", f"优惠超过 {MAX_PROMOTIONS} 项", f"more than {MAX_PROMOTIONS} promotions")
     tags: list[str] = []
     payment = _yuan(trade.get("payment"), "trade.payment")
-    items = _items(trade, payment, {_said_number(one.get("gift_item_id")) for one in promotions} - {None}, tags)
+    items = _items(trade, payment, {reading.number(one.get("gift_item_id")) for one in promotions} - {None}, tags)
     left = [one for one in items if one.open]
     status = _status(trade, left or items, tags)
     if left and len(left) < len(items):
@@ -130,15 +128,6 @@ def _listed(given: Any, name: str) -> Any:
     return [inner] if isinstance(inner, dict) and inner else inner
 
 
-def _number(value: Any) -> str | None:
-    found = str(value) if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else value
-    return found if isinstance(found, str) and _NUMBER.fullmatch(found) else None
-
-
-def _said_number(value: Any) -> str | None:
-    return None if said(value) == "0" else _number(value)
-
-
 def _true(value: Any) -> bool:
     return value is True or said(value) in {"1", "true"}
 
@@ -172,7 +161,7 @@ def _items(trade: Mapping[str, Any], payment: int, gifts: set[str | None], tags:
         where = f"trade.orders.order[{at}]"
         if not isinstance(one, dict):
             raise Fault("wrong-type", f"{where} 不是对象", f"{where} is not an object", where)
-        oid = _number(one.get("oid_str")) or _number(one.get("oid")) or str(at + 1)
+        oid = reading.number(one.get("oid_str")) or reading.number(one.get("oid")) or str(at + 1)
         if oid in seen:
             raise Fault("duplicate-line", f"子订单号 {oid} 重复", f"two lines have the oid {oid}", f"{where}.oid")
         seen.add(oid)
@@ -191,7 +180,7 @@ def _items(trade: Mapping[str, Any], payment: int, gifts: set[str | None], tags:
             price=price,
             title=said(one.get("title")),
             spec=_spec(one.get("sku_properties_name")),
-            gift=True if free and _said_number(one.get("num_iid")) in gifts else None,
+            gift=True if free and reading.number(one.get("num_iid")) in gifts else None,
             discount=None if off is None else max(off, 0),
         )
         refund = said(one.get("refund_status"))
@@ -218,13 +207,7 @@ def _share(one: Mapping[str, Any], post: int, alone: int | None, where: str) -> 
 def _code(one: Mapping[str, Any]) -> str | None:
     """The shop's own code of the SKU, else of the item, else the platform's number of either."""
     own = said(one.get("outer_sku_id"), one.get("outer_iid"))
-    if own is not None:
-        return own
-    for kind, name in (("sku", "sku_id"), ("item", "num_iid")):
-        found = _said_number(one.get(name))
-        if found is not None:
-            return f"{kind}:{found}"
-    return None
+    return reading.code(own, sku=reading.number(one.get("sku_id")), item=reading.number(one.get("num_iid")))
 
 
 def _spec(given: Any) -> dict[str, str]:

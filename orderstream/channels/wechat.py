@@ -399,18 +399,11 @@ _ASKED = {"is_discounted": "estimate_price", "is_change_price": "change_price"}
 def _code(one: Mapping[str, Any]) -> str | None:
     """The shop's own code, else the platform's number of the variant or product."""
     own = said(one.get("sku_code"), one.get("out_sku_id"))
-    if own is not None:
-        return own
-    for kind in ("sku", "product"):
-        number = said(one.get(f"{kind}_id"))
-        if number not in {None, "0"}:
-            return f"{kind}:{number}"
-    return None
+    return reading.code(own, sku=said(one.get("sku_id")), product=said(one.get("product_id")))
 
 
 def _spec(given: Any) -> dict[str, str]:
-    stated = ((said(one.get("attr_key")), said(one.get("attr_value"))) for one in parts(given))
-    return {name: value for name, value in stated if name is not None and value is not None}
+    return reading.spec((said(one.get("attr_key")), said(one.get("attr_value"))) for one in parts(given))
 
 
 def _ship_by(products: Sequence[Mapping[str, Any]]) -> int | None:

@@ -30,7 +30,6 @@ order to be fetched at the shop has no address: the one in it is the shop's.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -134,7 +133,7 @@ class Youzan:
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
         """Who sent it: MD5 of client id, body (or, without the header, `msg`) and client secret. Raises Refused."""
         del now_ms  # the signature has no time in it; a repeated push is met by idempotence
-        clients = [client for secret in secrets if (client := read_secret(secret)) is not None]
+        clients = [client for secret in secrets if (client := reading.app_of(secret)) is not None]
         if not clients:
             raise Refused("unusable-secret")
         shape = _shape(push.body)
@@ -144,10 +143,7 @@ class Youzan:
             given, how, signed = reading.said(shape.sign), BY_MSG, _signed_msg(shape)
         if given is None or not _DIGEST.fullmatch(given):
             raise Refused("unsigned")
-        matches = 0
-        for client in clients:
-            matches |= hmac.compare_digest(_signature(signed, client), bytes.fromhex(given))
-        if not matches:
+        if not reading.matches(bytes.fromhex(given), (_signature(signed, client) for client in clients)):
             raise Refused("bad-signature")
         return Proved(how, () if shape is not None and shape.test is True else (push.body,))
 
@@ -191,12 +187,6 @@ class Youzan:
 CHANNEL = Youzan()
 
 
-def read_secret(secret: bytes) -> tuple[bytes, bytes] | None:
-    """Client id and secret of `client_id:client_secret`; None for what is no such pair."""
-    client, colon, rest = secret.partition(b":")
-    return (client, rest) if colon and client and rest else None
-
-
 def sign(body: bytes, secret: bytes | str) -> dict[str, str]:
     """The headers of a push, for simulators. secret: `client_id:client_secret`."""
     client = _client(secret)
@@ -219,13 +209,8 @@ def packed(msg: bytes) -> str:
 
 def changed(number: str, at_ms: int) -> bytes:
     """The push that stands for an order that the platform lists as changed at that time."""
-    msg = {"tid": number, "update_time": beijing(at_ms)}
+    msg = {"tid": number, "update_time": times.beijing(at_ms)}
     return msgspec.json.encode({"type": ORDER_TYPE, "id": number, "version": at_ms // 1000, "msg": msg})
-
-
-def beijing(ms: int) -> str:
-    """A time as the platform writes it."""
-    return times.text(ms + 8 * times.HOUR)[:19].replace("T", " ")
 
 
 def said(*values: Any) -> str | None:
@@ -237,7 +222,7 @@ def said(*values: Any) -> str | None:
 
 
 def _client(secret: bytes | str) -> tuple[bytes, bytes]:
-    client = read_secret(secret.encode() if isinstance(secret, str) else secret)
+    client = reading.app_of(secret.encode() if isinstance(secret, str) else secret)
     if client is None:
         raise ValueError("a secret is client_id:client_secret")
     return client
@@ -519,20 +504,13 @@ def _stated(value: Any) -> bool:
 
 
 def _code(one: Mapping[str, Any]) -> str | None:
-    """The shop's own code, else the platform's number of the variant or article; 0 is none."""
+    """The shop's own code, else the platform's number of the variant or article."""
     own = said(*(one.get(name) for name in ("outer_sku_id", "outer_item_id", "sku_no", "item_no")))
-    if own is not None:
-        return own
-    for kind in ("sku", "item"):
-        number = _number(one.get(f"{kind}_id"))
-        if number not in {None, "0"}:
-            return f"{kind}:{number}"
-    return None
+    return reading.code(own, sku=_number(one.get("sku_id")), item=_number(one.get("item_id")))
 
 
 def _spec(given: Any) -> dict[str, str]:
-    stated = ((said(one.get("k")), said(one.get("v"))) for one in parts(_nested(given)))
-    return {name: value for name, value in stated if name is not None and value is not None}
+    return reading.spec((said(one.get("k")), said(one.get("v"))) for one in parts(_nested(given)))
 
 
 def _plain(value: Any) -> str | None:

@@ -273,7 +273,7 @@ class Engine:
                     one = rebuild[tp]
                     for record in records:
                         one.joined.begun_at = one.joined.begun_at or record.timestamp / 1000
-                        for blob in one.joined.blobs(record.value, record.headers):
+                        for blob in one.joined.blobs(record.offset, record.value, record.headers):
                             one.state.restore(blob)
                             one.folded += 1
                     await asyncio.sleep(0)

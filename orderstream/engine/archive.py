@@ -28,7 +28,7 @@ DUMP_BYTES = 64 << 20
 """An archive that has grown by more than this, and by more than twice its last dump, is begun anew."""
 DUMP_DAYS = 7
 """It is begun anew after so many days in any case: what an archive begins with must not grow older than its topic keeps it."""
-PIECE_BYTES = 128 << 10
+PIECE_BYTES = 48 << 10
 """What of a dump is written at once: a few milliseconds' work."""
 
 HEADER = "archive"
@@ -168,12 +168,19 @@ class Joined:
         self.begun_at = 0.0
         self.torn = False
         """Whether a record was passed over because what comes before it is missing."""
+        self.begins: int | None = None
+        """The archive offset of the first record."""
 
-    def blobs(self, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> list[bytes]:
-        """The blobs to fold; none of a record that is older than what has been read, or does not join it."""
+    def blobs(self, offset: int, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> list[bytes]:
+        """The blobs to fold; none of a record that is older than what has been read, or does not join it.
+
+        None of a dump that had not ended either: all that it says has been read.
+        """
         head = head_of(headers)
         if head is None or value is None:
             return []
+        if self.begins is None:
+            self.begins = offset
         if self.end is None:
             self.end = head.start
             self.owner = head.owner
@@ -184,6 +191,8 @@ class Joined:
             return []
         self.bytes += len(value)
         self.base = max(self.base, head.base)
+        if head.dump and head.base >= self.begins > 0:
+            return []
         if head.dump:
             self.dumped += len(value)
         if head.end > self.end:

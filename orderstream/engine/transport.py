@@ -27,7 +27,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import aiokafka
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
@@ -397,11 +397,24 @@ class Producer(driver.Producer):  # type: ignore[misc]
     async def enqueue(
         self, topic: str, value: bytes | None, key: bytes | None, partition: int | None, headers: Iterable[tuple[str, bytes]]
     ) -> "asyncio.Future[Any]":
-        """Hand over a record; the future is done when the broker has it, and fails when it has not."""
-        future: asyncio.Future[Any] = await self._ensure_producer().send(
-            topic, value, key=key, partition=partition, headers=list(headers)
-        )
-        return future
+        """Hand over a record; the future is done when the broker has it, and fails when it has not.
+
+        A topic that this producer has not met yet can't be looked up while no broker answers: aiokafka takes that for a topic
+        that does not exist. Here it is one only if a broker has said so.
+        """
+        producer = self._ensure_producer()
+        answered = False
+        while True:
+            try:
+                future: asyncio.Future[Any] = await producer.send(
+                    topic, value, key=key, partition=partition, headers=list(headers)
+                )
+            except UnknownTopicOrPartitionError:
+                if answered:
+                    raise
+                answered = await producer.client.force_metadata_update()
+            else:
+                return future
 
     async def on_stop(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from orderstream import access
-from orderstream.broker import MAX_MESSAGE, answers
+from orderstream.broker import MAX_MESSAGE
 from orderstream.channels import Channel
 from orderstream.intake import metrics
 from orderstream.intake.envelope import parcel
@@ -72,7 +72,9 @@ class Sink:
             return False
         places = self._address.split(",")
         return any(
-            await asyncio.gather(*(asyncio.to_thread(answers, one, 1.5, self._client.get("ssl_context")) for one in places))
+            await asyncio.gather(
+                *(asyncio.to_thread(access.answers, one, 1.5, self._client.get("ssl_context")) for one in places)
+            )
         )
 
     async def put(self, channel: Channel, raw: Raw) -> None:

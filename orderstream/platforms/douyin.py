@@ -106,7 +106,7 @@ def _asks(client: Client, method: str, params: Mapping[str, str]) -> Sign:
     body = msgspec.json.encode(dict(sorted(params.items())))
 
     def ask(token: str, now: int) -> Ask:
-        stamp = times.text(now + 8 * times.HOUR)[:19].replace("T", " ")
+        stamp = times.beijing(now)
         query = {"app_key": account.app_key, "method": method, "timestamp": stamp, "v": "2", "sign_method": "hmac-sha256"}
         query["sign"] = sign(account.app_secret.get_secret_value(), account.app_key, method, body.decode(), stamp)
         if token:

@@ -1,7 +1,6 @@
 """JD's API (JOS): the orders that changed, whole, and the refunds that were decided.
 
-Law: a page is walked from the last to the first, since an order that changes meanwhile leaves the window and those after it move up.
-Only the fields that `optional_fields` names come back: what the channel reads must stand there.
+Law: only the fields that `optional_fields` names come back: what the channel reads must stand there.
 
 A request's `sign` is the upper-case hex MD5 of secret + every key and value, sorted by key + secret. The access token comes from the
 seller, who grants it on a page of the platform. The order API answers from 云鼎 alone, JD's cloud: run `orderstream fetch` there, or
@@ -12,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from urllib.parse import urlencode
 
 import msgspec
@@ -24,6 +23,7 @@ from orderstream.channels import jd, reading
 from orderstream.channels.reading import Fault, part, said
 from orderstream.platforms import Answer, Ask, Listed, Token, Transient, Unauthorised
 from orderstream.platforms.client import Check, Client, Sign
+from orderstream.platforms.shared import backwards, granted
 
 PAGE = 100
 REFUND_PAGE = 50
@@ -87,9 +87,7 @@ class Jd:
 
     async def token(self, client: Client, worn: Token | None) -> Token:
         """The access token that the seller granted."""
-        if worn is not None or client.account.token is None:
-            raise Unauthorised("no-token" if worn is None else "token-refused")
-        return Token(client.account.token)
+        return granted(client.account, worn, none="no-token", refused="token-refused")
 
     async def detail(self, client: Client, number: str) -> bytes:
         """`jingdong.pop.order.get`."""
@@ -107,17 +105,14 @@ class Jd:
             since_ms = end
 
     async def _orders(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
-        first = await self._search(client, since_ms, until_ms, 1)
-        pages = -(-(reading.whole(first.orderTotal) or 0) // PAGE)
-        for page in range(pages, 0, -1):
-            found = first if page == pages == 1 else await self._search(client, since_ms, until_ms, page)
-            for row in found.orderInfoList or ():
+        async for page in backwards(partial(self._search, client, since_ms, until_ms), lambda one: one.orderTotal, PAGE):
+            for row in page.orderInfoList or ():
                 yield _listed(bytes(row))
 
     async def _search(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Found:
         ask = {
-            "start_date": _beijing(since_ms),
-            "end_date": _beijing(until_ms - 1),
+            "start_date": times.beijing(since_ms),
+            "end_date": times.beijing(until_ms - 1),
             "order_state": STATES,
             "optional_fields": FIELDS,
             "page": str(page),
@@ -133,17 +128,14 @@ class Jd:
             raise Transient("unreadable") from None
 
     async def _refunds(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
-        first = await self._applied(client, since_ms, until_ms, 1)
-        pages = -(-(reading.whole(first.totalCount) or 0) // REFUND_PAGE)
-        for page in range(pages, 0, -1):
-            found = first if page == pages == 1 else await self._applied(client, since_ms, until_ms, page)
-            for row in found.result or ():
+        async for page in backwards(partial(self._applied, client, since_ms, until_ms), lambda one: one.totalCount, REFUND_PAGE):
+            for row in page.result or ():
                 yield _listed(bytes(row))
 
     async def _applied(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Applied:
         ask = {
-            "checkTimeStart": _beijing(since_ms),
-            "checkTimeEnd": _beijing(until_ms - 1),
+            "checkTimeStart": times.beijing(since_ms),
+            "checkTimeEnd": times.beijing(until_ms - 1),
             "pageIndex": str(page),
             "pageSize": str(REFUND_PAGE),
         }
@@ -173,7 +165,7 @@ def _sign(client: Client, method: str, ask: Mapping[str, str]) -> Sign:
             "access_token": token,
             "app_key": account.app_key,
             "method": method,
-            "timestamp": _beijing(now_ms),
+            "timestamp": times.beijing(now_ms),
             "v": "2.0",
         }
         params["sign"] = sign(account.app_secret.get_secret_value(), params)
@@ -217,8 +209,3 @@ def _listed(row: bytes) -> Listed:
     status = jd.STATUS.get(said(value.get("orderState")) or "", "created")
     at = None if modified is None or "applyRefundSum" in value else reading.as_of(modified, status)
     return Listed(said(value.get("orderId")) or "", at, row)
-
-
-def _beijing(ms: int) -> str:
-    """`yyyy-MM-dd HH:mm:ss`, as the platform reads times."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000 + 8 * 3600))

@@ -13,8 +13,8 @@ Account: `url` "" (https://eco.taobao.com), `token` the session, `extra`: `group
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,6 +27,7 @@ from orderstream.channels.reading import Fault, part, parts, said
 from orderstream.channels.taobao import digest, messages
 from orderstream.platforms import Answer, Ask, Gone, Listed, Pulled, Token, Transient, Unauthorised
 from orderstream.platforms.client import Check, Client, Sign
+from orderstream.platforms.shared import backwards, granted
 
 PAGE = 100
 """Trades of a page: the most that the platform gives."""
@@ -67,9 +68,7 @@ class Taobao:
 
     async def token(self, client: Client, worn: Token | None) -> Token:
         """The session that the seller granted."""
-        if worn is not None or client.account.token is None:
-            raise Unauthorised("no-session" if worn is None else "session-refused")
-        return Token(client.account.token)
+        return granted(client.account, worn, none="no-session", refused="session-refused")
 
     async def detail(self, client: Client, number: str) -> bytes:
         """`taobao.trade.fullinfo.get`, with the key that addresses are compared by."""
@@ -77,17 +76,11 @@ class Taobao:
         return await client.call(_sign(client, "taobao.trade.fullinfo.get", ask), _check("trade_fullinfo_get_response"))
 
     async def changed(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
-        """`taobao.trades.sold.increment.get`, day by day, from its last page to its first.
-
-        A trade that changes meanwhile leaves the window, and those after it move up: only a walk backwards meets each.
-        """
+        """`taobao.trades.sold.increment.get`, day by day."""
         while since_ms < until_ms:
             end = min(since_ms + WINDOW, until_ms)
-            first = await self._page(client, since_ms, end, 1)
-            pages = -(-(reading.whole(first.get("total_results")) or 0) // PAGE)
-            for page in range(pages, 0, -1):
-                answer = first if page == pages == 1 else await self._page(client, since_ms, end, page)
-                for trade in parts(_listed(answer.get("trades"))):
+            async for page in backwards(partial(self._page, client, since_ms, end), _total, PAGE):
+                for trade in parts(_listed(page.get("trades"))):
                     number = taobao_trade.number(trade)
                     if number is not None:
                         yield Listed(number, _changed_at(trade), _message(number, trade))
@@ -96,8 +89,8 @@ class Taobao:
     async def _page(self, client: Client, since_ms: int, until_ms: int, page: int) -> dict[str, Any]:
         ask = {
             "fields": "tid,tid_str,status,modified",
-            "start_modified": _beijing(since_ms),
-            "end_modified": _beijing(until_ms - 1),
+            "start_modified": times.beijing(since_ms),
+            "end_modified": times.beijing(until_ms - 1),
             "page_no": str(page),
             "page_size": str(PAGE),
             "use_has_next": "false",
@@ -144,7 +137,7 @@ def _sign(client: Client, method: str, ask: Mapping[str, str]) -> Sign:
             "method": method,
             "app_key": account.app_key,
             "session": token,
-            "timestamp": _beijing(now_ms),
+            "timestamp": times.beijing(now_ms),
             "format": "json",
             "v": "2.0",
             "sign_method": "md5",
@@ -186,6 +179,10 @@ def _raise(error: Mapping[str, Any]) -> None:
     raise Transient(named)
 
 
+def _total(page: Mapping[str, Any]) -> Any:
+    return page.get("total_results")
+
+
 def _listed(given: Any) -> Any:
     inner = given.get("trade", given) if isinstance(given, dict) else given
     return [inner] if isinstance(inner, dict) and inner else inner
@@ -205,8 +202,3 @@ def _message(number: str, trade: Mapping[str, Any]) -> bytes:
     """What TMC would have said of a trade that changed."""
     content = {"tid": int(number), "status": said(trade.get("status")), "modified": said(trade.get("modified"))}
     return orjson.dumps({"topic": "taobao_trade_TradeChanged", "content": orjson.dumps(content).decode()})
-
-
-def _beijing(ms: int) -> str:
-    """`yyyy-MM-dd HH:mm:ss`, as the platform reads times."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000 + 8 * 3600))

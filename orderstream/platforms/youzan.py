@@ -16,7 +16,7 @@ from orderstream.channels import youzan
 from orderstream.channels.reading import Fault, optional_beijing, part, said, whole
 from orderstream.platforms import Answer, Ask, Gone, Listed, Token, Transient, Unauthorised
 from orderstream.platforms.client import Client, Sign
-from orderstream.times import SECOND
+from orderstream.times import SECOND, beijing
 
 PAGE, MAX_PAGES = 100, 100
 DETAIL, LIST = "youzan.trade.get/4.0.2", "youzan.trades.sold.get/4.0.4"
@@ -93,7 +93,7 @@ PLATFORM = Youzan()
 
 
 async def _listed(client: Client, since: int, until: int, page: int) -> _List:
-    span = {"start_update": youzan.beijing(since), "end_update": youzan.beijing(until + SECOND - 1)}
+    span = {"start_update": beijing(since), "end_update": beijing(until + SECOND - 1)}
     body = await client.call(_asks(LIST, span | {"page_no": page, "page_size": PAGE}), _checked)
     try:
         return _PAGE.decode(body).data or _List()

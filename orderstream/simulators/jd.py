@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,6 +14,7 @@ from urllib.parse import parse_qsl
 import orjson
 from fastapi import FastAPI, Request, Response
 
+from orderstream import times
 from orderstream.money import major
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event, Line, compact
@@ -68,9 +68,9 @@ def row(draft: Draft, event: Event, articles: dict[str, Article]) -> dict[str, A
         "orderType": "22",
         "orderState": state,
         "orderStateRemark": "",
-        "orderStartTime": _beijing(event.start + draft.created),
-        "paymentConfirmTime": _beijing(event.start + draft.created) if paid else NEVER,
-        "modified": _beijing(max(event.start + draft.created, event.start + event.updated)),
+        "orderStartTime": times.beijing(event.start + draft.created),
+        "paymentConfirmTime": times.beijing(event.start + draft.created) if paid else NEVER,
+        "modified": times.beijing(max(event.start + draft.created, event.start + event.updated)),
         "orderEndTime": NEVER,
         "payType": "4-在线支付",
         "orderTotalPrice": major(listed, "CNY"),
@@ -106,7 +106,7 @@ def row(draft: Draft, event: Event, articles: dict[str, Article]) -> dict[str, A
 
 def refund(draft: Draft, event: Event, status: int) -> bytes:
     """A row of the refund applications for the whole order. status: 0 asked for, 3 paid back."""
-    at = _beijing(event.start + event.updated)
+    at = times.beijing(event.start + event.updated)
     return compact(
         {
             "id": 9_800_000_000 + draft.number,
@@ -144,10 +144,6 @@ def _hash(text: str, length: int) -> str:
 def _sealed(text: str) -> str:
     """Ciphertext as JD's looks: the same start for everybody, and nothing that two orders could be compared by."""
     return "AAS/" + base64.b64encode(hashlib.sha512(text.encode()).digest()).decode()
-
-
-def _beijing(ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000 + 8 * 3600))
 
 
 class Jos:

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, quote_plus
 import orjson
 from fastapi import FastAPI, Request, Response
 
+from orderstream import times
 from orderstream.channels import Push
 from orderstream.money import major
 from orderstream.simulators.assortment import Article
@@ -57,14 +58,18 @@ def body(draft: Draft, event: Event, articles: dict[str, Article]) -> bytes:
         "type": "guarantee_trade",
     }
     if event.status == "refunding":
-        content |= {"refund_id": tid + 1, "refund_fee": content["payment"], "modified": _beijing(event.start + event.updated)}
+        content |= {
+            "refund_id": tid + 1,
+            "refund_fee": content["payment"],
+            "modified": times.beijing(event.start + event.updated),
+        }
     message = {
         "id": _FIRST_MESSAGE + tid % 1_000_000_000_000 * 10 + event.revision,
         "topic": TOPIC[event.status],
         "user_id": 123456789,
         "user_nick": draft.shop,
         "content": orjson.dumps(content).decode(),
-        "pub_time": _beijing(event.start + event.updated),
+        "pub_time": times.beijing(event.start + event.updated),
         "pub_app_key": "12497914",
     }
     return compact(message | draft.extra)
@@ -106,8 +111,8 @@ def trade(draft: Draft, event: Event, articles: dict[str, Article]) -> dict[str,
         "tid_str": draft.name,
         "status": STATUS[event.status],
         "type": "fixed",
-        "created": _beijing(event.start + draft.created),
-        "modified": _beijing(max(event.start + draft.created, event.start + event.updated)),
+        "created": times.beijing(event.start + draft.created),
+        "modified": times.beijing(max(event.start + draft.created, event.start + event.updated)),
         "payment": major(draft.total, "CNY"),
         "total_fee": major(sum(_cents(line["price"]) * int(line["num"]) for line in lines), "CNY"),
         "discount_fee": "0.00",
@@ -188,10 +193,6 @@ def _uid(user: str) -> str:
     return "AAE" + hashlib.sha256(user.encode()).hexdigest()[:29]
 
 
-def _beijing(ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000 + 8 * 3600))
-
-
 # -- signing -----------------------------------------------------------------------------------------------------------
 
 
@@ -211,7 +212,7 @@ def spi(
     """An SPI call as the platform makes it. secret: `app_key:app_secret`; signed: headers that are signed; form: the body's fields."""
     key, _, value = secret.partition(":")
     extra = dict(signed or {})
-    query = {"app_key": key, "timestamp": _beijing(now_ms), "sign_method": "md5"}
+    query = {"app_key": key, "timestamp": times.beijing(now_ms), "sign_method": "md5"}
     kind = "application/json;charset=utf-8" if form is None else "application/x-www-form-urlencoded;charset=utf-8"
     sign = _digest(value, {**(form or {}), **extra, **query}, body if form is None else b"")
     headers = {"content-type": kind, **{name: quote_plus(text) for name, text in extra.items()}}

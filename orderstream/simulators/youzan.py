@@ -12,14 +12,14 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 
-from orderstream.channels.youzan import beijing, packed
+from orderstream.channels.youzan import packed
 from orderstream.channels.youzan import sign as signed
 from orderstream.channels.youzan import sign_msg as signed_msg
 from orderstream.money import major
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event, Line, compact
 from orderstream.simulators.trouble import Trouble
-from orderstream.times import HOUR, SECOND
+from orderstream.times import HOUR, SECOND, beijing
 
 sign = signed
 """The headers of a push."""

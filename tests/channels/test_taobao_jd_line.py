@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from itertools import permutations
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from msgspec import structs
+from sequence import last
 
 from orderstream.channels import Channel, jd, taobao
 from orderstream.intake.app import create_app
@@ -20,7 +17,7 @@ from orderstream.orders import Raw
 from orderstream.settings import Settings
 from orderstream.simulators.taobao import spi
 from tests.fuzz import law
-from tests.fuzz.mutations import mutated
+from tests.sink import MemorySink
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CHANNELS: dict[str, Channel] = {"taobao": taobao.CHANNEL, "jd": jd.CHANNEL}
@@ -39,16 +36,6 @@ def test_good_deliveries_are_read(name: str) -> None:
     assert {law.obey(CHANNELS[name], *law.split(seed)) for seed in law.seeds(name)} >= {"order", "refund"}
 
 
-@BOTH
-@settings(max_examples=250, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_a_nearly_good_delivery_is_a_value(name: str, seed: int) -> None:
-    """Message, trade or row, with faults of structure and damaged bytes: a value that explains itself, and the line takes it."""
-    random = Random(seed)
-    headers, body = law.split(random.choice(law.seeds(name)))
-    law.obey(CHANNELS[name], headers, mutated(random, body))
-
-
 BOMBS = {
     "an object in a text": '{"topic":"taobao_trade_TradeCreate","content":"' + "{}," * 340_000 + '"}',
     "a long content": '{"topic":"taobao_trade_TradeCreate","content":"' + "1" * 1_000_000 + '"}',
@@ -64,17 +51,6 @@ BOMBS = {
 def test_a_bomb_of_the_formats_is_a_value(name: str, bomb: str) -> None:
     """Megabytes made to be read again and again, each also on the channel that it was not made for."""
     assert law.obey(CHANNELS[name], [], BOMBS[bomb].encode()) in {"rejected", "skip"}
-
-
-def last(records: list[Raw], turn: tuple[int, ...], order_id: str) -> tuple[str, int]:
-    """The status in force after the records came in this sequence, and how many revisions are known."""
-    line = law.line()
-    for position, at in enumerate(turn):
-        line.process(structs.replace(records[at], received_at=NOW + position), position, NOW)
-    state = line.orders.get(order_id)
-    assert state is not None
-    assert state.current is not None
-    return state.current.order.status, len(state.revisions)
 
 
 @pytest.mark.parametrize("turn", list(permutations(range(4))))
@@ -133,26 +109,9 @@ def test_a_refund_ends_the_order_or_keeps_it_for_a_person(name: str) -> None:
     assert statuses == ["paid", "refunding", "refunded"]
 
 
-class Shelf:
-    """A sink that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.kept: list[Raw] = []
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool:
-        return True
-
-    async def put(self, channel: Channel, raw: Raw) -> None:
-        del channel
-        self.kept.append(raw)
-
-
 async def test_intake_s_door() -> None:
     """An SPI call is kept, a record a message, and answered in the platform's form; of JD nothing is taken."""
-    shelf = Shelf()
+    shelf = MemorySink()
     app = create_app(Settings.load(secrets='{"taobao:main": ["12345:new"], "jd:main": ["12345:new"]}'), shelf, lambda: NOW)
     body = json.dumps([fixture("taobao-paid"), fixture("taobao-refund")]).encode()
     push = spi(body, "12345:new", NOW)

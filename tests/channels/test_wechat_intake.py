@@ -8,46 +8,29 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from orderstream.channels import Channel
 from orderstream.intake.app import create_app
-from orderstream.orders import Raw
 from orderstream.settings import Settings
 from orderstream.simulators import wechat as simulator
+from tests.sink import MemorySink
 
 SECRET = "wx0123456789abcdef:token:0123456789abcdefghijABCDEFGHIJ0123456789abc"
 MESSAGE = b'{"Event":"channels_ec_order_pay","order_info":{"order_id":3712345678901234567}}'
 URL = "/hooks/wechat/main"
 
 
-class Shelf:
-    """A sink that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.kept: list[Raw] = []
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool:
-        return True
-
-    async def put(self, channel: Channel, raw: Raw) -> None:
-        self.kept.append(raw)
+@pytest.fixture
+def shelf() -> MemorySink:
+    return MemorySink()
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
-
-
-@pytest.fixture
-async def client(shelf: Shelf) -> AsyncIterator[httpx.AsyncClient]:
+async def client(shelf: MemorySink) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(Settings.load(secrets=f'{{"wechat:main": ["{SECRET}"]}}'), shelf)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://intake") as opened:
         yield opened
 
 
-async def test_the_address_is_checked_and_an_event_is_kept(client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_the_address_is_checked_and_an_event_is_kept(client: httpx.AsyncClient, shelf: MemorySink) -> None:
     """The echo as plain text and nothing kept; then the message, opened, and `success`."""
     answer = await client.get(URL, params=simulator.check(SECRET, int(time.time()), "<4375120948345356249>"))
     assert (answer.status_code, answer.content, shelf.kept) == (200, b"<4375120948345356249>", [])
@@ -59,7 +42,7 @@ async def test_the_address_is_checked_and_an_event_is_kept(client: httpx.AsyncCl
     assert (raw.channel, raw.shop, raw.body, raw.verified) == ("wechat", "main", MESSAGE, "aes-256-cbc")
 
 
-async def test_who_is_not_proved_learns_one_thing(client: httpx.AsyncClient, shelf: Shelf) -> None:
+async def test_who_is_not_proved_learns_one_thing(client: httpx.AsyncClient, shelf: MemorySink) -> None:
     """A wrong signature, an old one, another app's message, no message: the same status and the same words."""
     now = int(time.time())
     query, body = simulator.sign(MESSAGE, SECRET, now)

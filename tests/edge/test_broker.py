@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from orderstream import access
 from orderstream import broker as kafka
 from orderstream.errors import NoBroker
 from orderstream.settings import Settings
@@ -60,12 +61,12 @@ def test_a_killed_broker_comes_back_with_its_address_and_its_data(own: kafka.Bro
     assert "Java" in own.describe()
     asyncio.run(topics_of(address, "kept"))
     own.kill()
-    assert not kafka.answers(address)
+    assert not access.answers(address)
     own.restart()
     assert own.address == address
     assert "kept" in asyncio.run(topics_of(address))
     own.stop()
-    assert not kafka.answers(address)
+    assert not access.answers(address)
     assert commands(str(own.home)) == []
 
 
@@ -106,7 +107,7 @@ def test_an_owned_broker_ends_with_its_owner(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     address = owner.stdout.readline().strip()
-    assert kafka.answers(address)
+    assert access.answers(address)
     owner.send_signal(signal.SIGKILL)
     owner.communicate()
     wait_until(lambda: not commands(str(tmp_path)), lambda: str(commands(str(tmp_path))), 10)
@@ -152,7 +153,7 @@ def test_the_environment_s_broker_comes_first_and_is_not_ours(brokers: str, tmp_
     assert (found.kind, found.owned, found.address) == ("environment", False, brokers)
     found.stop()
     found.kill()
-    assert kafka.answers(brokers)
+    assert access.answers(brokers)
     with pytest.raises(NoBroker):
         kafka.find_or_start(Settings.load(brokers="127.0.0.1:1", state_dir=tmp_path))
 
@@ -172,7 +173,7 @@ def test_an_open_port_is_no_kafka() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        assert not kafka.answers(f"127.0.0.1:{other.getsockname()[1]}", 0.3)
+        assert not access.answers(f"127.0.0.1:{other.getsockname()[1]}", 0.3)
 
 
 def test_docker_gets_a_port_on_loopback_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +198,7 @@ def test_docker_gets_a_port_on_loopback_only(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(testcontainers.core.container, "DockerContainer", Container)
     monkeypatch.setattr(kafka, "_docker_answers", lambda: True)
-    monkeypatch.setattr(kafka, "answers", lambda *_: True)
+    monkeypatch.setattr(access, "answers", lambda *_: True)
     started = kafka.start(Settings.load(broker_with="auto"), tmp_path, port=0)
     (box,) = containers
     assert (started.kind, started.owned, started.container) == ("docker", True, box.name)

@@ -31,7 +31,11 @@ class Log:
 
     def read(self, start: int = 0) -> tuple[list[bytes], Joined]:
         joined = Joined()
-        blobs = [blob for value, headers in self.records[start:] for blob in joined.blobs(value, headers)]
+        blobs = [
+            blob
+            for offset, (value, headers) in enumerate(self.records[start:], start)
+            for blob in joined.blobs(offset, value, headers)
+        ]
         return blobs, joined
 
 
@@ -88,6 +92,26 @@ async def test_a_displaced_owner_is_passed_over() -> None:
     blobs, joined = log.read()
 
     assert (blobs, joined.end, joined.torn) == ([b"one", b"two"], 8, True)
+
+
+async def test_a_dump_that_did_not_end_is_passed_over() -> None:
+    """Its records say nothing that the others do not; of the one that a reader begins with, all is read."""
+    log = Log()
+    archive = Archive("a", log.send)
+    archive.keep(b"one", 0, 1, b"me")
+    first = await archive.piece([b"all 1"], b"me")
+    archive.keep(b"two", 1, 2, b"me")
+    await archive.piece([b"all 2"], b"me")
+    archive.base = first.result().offset
+    archive.keep(b"three", 2, 3, b"me")
+    await archive.piece([b"half"], b"me")
+    archive.keep(b"four", 3, 4, b"me")
+    await archive.flush()
+
+    blobs, joined = log.read(archive.base)
+
+    assert blobs == [b"all 1", b"two", b"all 2", b"three", b"four"]
+    assert (joined.end, joined.base, joined.torn) == (4, archive.base, False)
 
 
 class Counter:

@@ -28,7 +28,8 @@ from orderstream.simulators.served import served
 from orderstream.simulators.taobao import Top
 from orderstream.simulators.trouble import Trouble
 from orderstream.wire import read_raw
-from tests.platforms.test_taobao_platform import ARTICLES, PEOPLE, draft, event, happen, shop
+from tests.platforms.simulated import ARTICLES, PEOPLE, event
+from tests.platforms.test_taobao_platform import draft, happen, shop
 
 ACCOUNT = {"app_key": "12345", "app_secret": "app-secret", "token": "session", "rate": 500, "burst": 100, "poll_seconds": 0}
 

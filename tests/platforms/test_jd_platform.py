@@ -3,58 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from orderstream.channels.jd import CHANNEL
 from orderstream.orders import Order, Raw, Refund, Skip
-from orderstream.platforms import Account, Listed, Transient, Unauthorised
-from orderstream.platforms.client import Client, Patience, connections
+from orderstream.platforms import Listed, Transient, Unauthorised
+from orderstream.platforms.client import Client
 from orderstream.platforms.jd import PLATFORM, sign
-from orderstream.simulators import assortment, jd
-from orderstream.simulators.drafts import Draft, Event, Line
+from orderstream.simulators import jd
 from orderstream.simulators.jd import Jos
-from orderstream.simulators.people import People
-from orderstream.simulators.served import served
 from orderstream.simulators.trouble import Trouble
+from tests.platforms import simulated
+from tests.platforms.simulated import ARTICLES, START, event, listed, sales
 
-ARTICLES = assortment.by_sku()
-PEOPLE = People(random.Random(7))
-START = 1_794_326_400_000
-QUICK = Patience(tries=3, base=0.001, longest=0.01, seconds=5)
-
-
-def draft(number: int = 1, **values: Any) -> Draft:
-    lines = values.pop("lines", [Line("SKU1", 2, 19_900), Line("SKU3", 1, 4_900)])
-    return Draft(number, "jd", "main", PEOPLE.buyer(), lines, number * 1_000, **values)
+draft = partial(simulated.draft, "jd")
 
 
-def event(one: Draft, status: str = "paid", after: int = 0) -> Event:
-    return Event(START, status, 1, one.created + after)
-
-
-@asynccontextmanager
-async def shop(jos: Jos, secret: str = "app-secret", access: str = "access") -> AsyncIterator[Client]:
-    """A client of the simulated platform on a socket."""
-    async with served(jos.app) as url, connections() as http:
-        account = Account("jd", "main", "12345", SecretStr(secret), url, SecretStr(access), rate=10_000, burst=10_000)
-        client = Client(http, PLATFORM, account, QUICK)
-        yield client
+def shop(jos: Jos, secret: str = "app-secret", access: str = "access") -> AbstractAsyncContextManager[Client]:
+    return simulated.client_of(PLATFORM, jos.app, "12345", secret, token=SecretStr(access))
 
 
 def parsed(body: bytes) -> Any:
     return CHANNEL.parse(Raw("jd", "main", START, body))
-
-
-async def listed(client: Client, since: int, until: int) -> list[Listed]:
-    return [one async for one in PLATFORM.changed(client, since, until)]
 
 
 def test_a_vector_of_our_own() -> None:
@@ -136,19 +112,10 @@ def test_every_state_of_a_draft(status: str, found: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(sorted(ARTICLES)), st.integers(1, 5), st.integers(0, 60_000), st.booleans()),
-        min_size=1,
-        max_size=5,
-    ),
-    st.integers(0, 100),
-)
-def test_a_draft_s_money_survives(drawn: list[tuple[str, int, int, bool]], percent: int) -> None:
+@given(sales())
+def test_a_draft_s_money_survives(sold: dict[str, Any]) -> None:
     """Whatever is sold for whatever price: the total, and amounts that add up."""
-    made = [Line(sku, count, 0 if gift else price, gift=gift) for sku, count, price, gift in drawn]
-    gross = sum(line.quantity * (line.price or 0) for line in made)
-    one = draft(lines=made, coupon=gross * percent // 200)
+    one = draft(**sold)
     found = parsed(jd.body(one, event(one), ARTICLES))
     assert isinstance(found, Order)
     assert found.total == one.total == sum(line.price * line.quantity - (line.discount or 0) for line in found.lines)

@@ -5,62 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from orderstream.channels.taobao import CHANNEL
 from orderstream.orders import Order, Raw
-from orderstream.platforms import Account, Gone, Listed, Transient, Unauthorised
-from orderstream.platforms.client import Client, Patience, connections
+from orderstream.platforms import Gone, Listed, Transient, Unauthorised
+from orderstream.platforms.client import Client
 from orderstream.platforms.taobao import PLATFORM
-from orderstream.simulators import assortment, taobao
+from orderstream.simulators import taobao
 from orderstream.simulators.drafts import Draft, Event, Line
-from orderstream.simulators.people import People
-from orderstream.simulators.served import served
 from orderstream.simulators.taobao import Top
 from orderstream.simulators.trouble import Trouble
+from tests.platforms import simulated
+from tests.platforms.simulated import ARTICLES, START, event, listed, sales
 
-ARTICLES = assortment.by_sku()
-PEOPLE = People(random.Random(7))
-START = 1_794_326_400_000
-QUICK = Patience(tries=3, base=0.001, longest=0.01, seconds=5)
-
-
-def draft(number: int = 1, **values: Any) -> Draft:
-    lines = values.pop("lines", [Line("SKU1", 2, 19_900), Line("SKU3", 1, 4_900)])
-    return Draft(number, "taobao", "main", PEOPLE.buyer(), lines, number * 1_000, **values)
-
-
-def event(one: Draft, status: str = "paid", after: int = 0) -> Event:
-    return Event(START, status, 1, one.created + after)
+draft = partial(simulated.draft, "taobao")
 
 
 def happen(top: Top, one: Draft, at: Event, *, lost: bool = False) -> None:
     top.happened(taobao.body(one, at, ARTICLES), taobao.detail(one, at, ARTICLES), lost=lost)
 
 
-@asynccontextmanager
-async def shop(
-    top: Top,
-    secret: str = "app-secret",
-    session: str | None = "session",
-    *,
-    name: str = "main",
-    extra: Mapping[str, str] | None = None,
-) -> AsyncIterator[Client]:
-    """A client of the simulated platform on a socket."""
+def shop(
+    top: Top, secret: str = "app-secret", session: str | None = "session", *, name: str = "main", **more: Any
+) -> AbstractAsyncContextManager[Client]:
     token = None if session is None else SecretStr(session)
-    async with served(top.app) as url, connections() as http:
-        account = Account("taobao", name, "12345", SecretStr(secret), url, token, extra=extra or {}, rate=10_000, burst=10_000)
-        client = Client(http, PLATFORM, account, QUICK)
-        yield client
+    return simulated.client_of(PLATFORM, top.app, "12345", secret, shop=name, token=token, **more)
 
 
 def parsed(body: bytes, answer: bytes | None = None) -> Any:
@@ -69,7 +45,8 @@ def parsed(body: bytes, answer: bytes | None = None) -> Any:
 
 def test_a_message_its_detail_and_the_order() -> None:
     """Pulled, thin, fetched: the order that the draft was, masked as the platform masks."""
-    top, one = Top(), draft(coupon=1_000, hold="存在风险")
+    top = Top()
+    one = draft(lines=[Line("SKU1", 2, 19_900), Line("SKU3", 1, 4_900)], coupon=1_000, hold="存在风险")
     happen(top, one, event(one))
 
     async def run() -> tuple[bytes, bytes]:
@@ -102,27 +79,18 @@ def test_every_state_of_a_draft(status: str, found: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(sorted(ARTICLES)), st.integers(1, 5), st.integers(0, 60_000), st.booleans()),
-        min_size=1,
-        max_size=5,
-    ),
-    st.integers(0, 100),
-)
-def test_a_draft_s_money_survives(drawn: list[tuple[str, int, int, bool]], percent: int) -> None:
+@given(sales())
+def test_a_draft_s_money_survives(sold: dict[str, Any]) -> None:
     """Whatever is sold for whatever price: the total, the gifts, and amounts that add up."""
-    made = [Line(sku, count, 0 if gift else price, gift=gift) for sku, count, price, gift in drawn]
-    gross = sum(line.quantity * (line.price or 0) for line in made)
-    one = draft(lines=made, coupon=gross * percent // 200)
+    one = draft(**sold)
     found = parsed(taobao.detail(one, event(one), ARTICLES))
     assert isinstance(found, Order)
     assert found.total == one.total == sum(line.price * line.quantity - (line.discount or 0) for line in found.lines)
     assert "amounts-differ" not in found.tags
-    gifts = {line.sku for line in made if line.gift}
+    gifts = {line.sku for line in one.lines if line.gift}
     assert all(
         bool(line.gift) <= (said.sku in gifts) and bool(line.gift) >= said.gift
-        for line, said in zip(found.lines, made, strict=True)
+        for line, said in zip(found.lines, one.lines, strict=True)
     )
 
 
@@ -160,10 +128,6 @@ def test_what_the_platform_s_errors_mean() -> None:
     failed = asyncio.run(ask(Top(trouble=Trouble(failing=1.0))))
     assert isinstance(failed, Transient)
     assert failed.code == "http-502"
-
-
-async def listed(client: Client, since: int, until: int) -> list[Listed]:
-    return [one async for one in PLATFORM.changed(client, since, until)]
 
 
 def test_changes_come_page_by_page_and_each_once() -> None:

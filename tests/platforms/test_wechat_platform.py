@@ -3,60 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from orderstream import identity
 from orderstream.channels import Push
 from orderstream.channels.wechat import CHANNEL
 from orderstream.orders import Order, Raw, Refund, Skip
-from orderstream.platforms import Account, Listed, Transient, Unauthorised
-from orderstream.platforms.client import Client, Patience, connections
+from orderstream.platforms import Listed, Transient, Unauthorised
+from orderstream.platforms.client import Client, Patience
 from orderstream.platforms.wechat import PLATFORM
-from orderstream.simulators import assortment
 from orderstream.simulators import wechat as simulator
-from orderstream.simulators.drafts import Draft, Event, Line
-from orderstream.simulators.people import People
-from orderstream.simulators.served import served
+from orderstream.simulators.drafts import Draft
 from orderstream.simulators.trouble import Trouble
 from orderstream.times import DAY
+from tests.platforms import simulated
+from tests.platforms.simulated import ARTICLES, START, event, listed
 
-ARTICLES = assortment.by_sku()
-PEOPLE = People(random.Random(7))
-START = 1_794_326_400_000
 APPID, SECRET = "wx0123456789abcdef", "app-secret"
 SHOP_SECRET = f"{APPID}:token:0123456789abcdefghijABCDEFGHIJ0123456789abc"
-QUICK = Patience(tries=3, base=0.001, longest=0.01, seconds=5)
+draft = partial(simulated.draft, "wechat")
 
 
-def draft(number: int = 1, **values: Any) -> Draft:
-    lines = values.pop("lines", [Line("SKU1", 2, 19_900), Line("SKU33", 1, 0, gift=True)])
-    return Draft(number, "wechat", "main", PEOPLE.buyer(), lines, number * 1_000, **values)
-
-
-def event(one: Draft, status: str = "paid", after: int = 0) -> Event:
-    return Event(START, status, 1, one.created + after)
-
-
-@asynccontextmanager
-async def shop(platform: simulator.Platform, *, secret: str = SECRET, patience: Patience = QUICK) -> AsyncIterator[Client]:
-    """A client of the simulated platform on a socket."""
-    async with served(platform.app) as url, connections() as http:
-        account = Account("wechat", "main", APPID, SecretStr(secret), url, rate=10_000, burst=10_000)
-        yield Client(http, PLATFORM, account, patience)
+def shop(platform: simulator.Platform, *, secret: str = SECRET, **more: Any) -> AbstractAsyncContextManager[Client]:
+    return simulated.client_of(PLATFORM, platform.app, APPID, secret, **more)
 
 
 def parsed(message: bytes, detail: bytes | None = None) -> Any:
     return CHANNEL.parse(Raw("wechat", "main", START, message, detail=detail))
-
-
-async def listed(client: Client, since: int, until: int) -> list[Listed]:
-    return [one async for one in PLATFORM.changed(client, since, until)]
 
 
 @pytest.mark.parametrize(

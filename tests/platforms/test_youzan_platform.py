@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,31 +14,17 @@ from pydantic import SecretStr
 from orderstream.channels import Push
 from orderstream.channels.youzan import CHANNEL
 from orderstream.orders import Order, Raw, Refund
-from orderstream.platforms import Account, Gone, Listed, Transient, Unauthorised
+from orderstream.platforms import Gone, Transient, Unauthorised
 from orderstream.platforms import youzan as module
-from orderstream.platforms.client import Client, Patience, connections
+from orderstream.platforms.client import Client, Patience
 from orderstream.platforms.youzan import PLATFORM
-from orderstream.simulators import assortment
 from orderstream.simulators import youzan as simulator
-from orderstream.simulators.drafts import Draft, Event, Line
-from orderstream.simulators.people import People
-from orderstream.simulators.served import served
 from orderstream.simulators.trouble import Trouble
+from tests.platforms import simulated
+from tests.platforms.simulated import ARTICLES, QUICK, START, event, listed
 
-ARTICLES = assortment.by_sku()
-PEOPLE = People(random.Random(7))
-START = 1_794_326_400_000
 CLIENT, SECRET, KDT = "9a0client", "client-secret", "40404"
-QUICK = Patience(tries=3, base=0.001, longest=0.01, seconds=5)
-
-
-def draft(number: int = 1, **values: Any) -> Draft:
-    lines = values.pop("lines", [Line("SKU1", 2, 19_900), Line("SKU33", 1, 0, gift=True)])
-    return Draft(number, "youzan", "main", PEOPLE.buyer(), lines, number * 1_000, **values)
-
-
-def event(one: Draft, status: str = "paid", after: int = 0) -> Event:
-    return Event(START, status, 1, one.created + after)
+draft = partial(simulated.draft, "youzan")
 
 
 def platform(trouble: Trouble | None = None) -> simulator.Platform:
@@ -50,16 +35,8 @@ OWN = {"extra": {"kdt_id": KDT}}
 """An app of the shop's own."""
 
 
-@asynccontextmanager
-async def shop(app: FastAPI, *, secret: str = SECRET, patience: Patience = QUICK, **more: Any) -> AsyncIterator[Client]:
-    """A client of the simulated platform on a socket."""
-    async with served(app) as url, connections() as http:
-        account = Account("youzan", "main", CLIENT, SecretStr(secret), url, rate=10_000, burst=10_000, **more)
-        yield Client(http, PLATFORM, account, patience)
-
-
-async def listed(client: Client, since: int, until: int) -> list[Listed]:
-    return [one async for one in PLATFORM.changed(client, since, until)]
+def shop(app: FastAPI, *, secret: str = SECRET, **more: Any) -> AbstractAsyncContextManager[Client]:
+    return simulated.client_of(PLATFORM, app, CLIENT, secret, **more)
 
 
 @pytest.mark.parametrize("number", [1, 2])

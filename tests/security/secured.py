@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orderstream import broker
+from orderstream import access, broker
 from orderstream.settings import PREFIX, Settings, data_file
 from tests.waiting import wait_until
 
@@ -49,13 +49,11 @@ class Secured:
     def start(self) -> None:
         broker._launch(self.home, self._jars, 256)
         as_admin = settings_of(self.admin())
-        from orderstream import access
-
         context = access.context(as_admin)
 
         def up() -> bool:
             assert broker._pid(self.home) is not None, broker._log_tail(self.home, 3000)
-            return broker.answers(self.internal, 1.0, context)
+            return access.answers(self.internal, 1.0, context)
 
         wait_until(up, lambda: broker._log_tail(self.home, 3000), broker.START_SECONDS)
         # a suite that is killed must not leave a broker behind
