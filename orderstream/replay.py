@@ -53,7 +53,16 @@ def _raw(record: Mapping[str, Any]) -> Raw:
     body = body_bytes(record["body"]) if encoded is None else base64.b64decode(encoded, validate=True)
     headers = {str(k).lower(): str(v) for k, v in record.get("headers", {}).items()}
     detail = body_bytes(record["detail"]) if "detail" in record else None
-    return Raw(record["channel"], record["shop"], times.parse(record["received_at"]), body, headers, "replay", detail, bool(record.get("again")))
+    return Raw(
+        record["channel"],
+        record["shop"],
+        times.parse(record["received_at"]),
+        body,
+        headers,
+        "replay",
+        detail,
+        bool(record.get("again")),
+    )
 
 
 def updates(record: Mapping[str, Any], keys: Keys, currency: str) -> list[Update]:
