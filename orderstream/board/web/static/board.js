@@ -94,7 +94,8 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape" && typing(event.target)) { event.target.blur(); return; }
+    // by itself Escape empties a search: here it leaves it
+    if (event.key === "Escape" && typing(event.target)) { event.target.blur(); event.preventDefault(); return; }
     if (typing(event.target)) return;
     if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
