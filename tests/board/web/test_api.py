@@ -119,7 +119,7 @@ def test_bad_requests_are_said_to_be(board: Board, path: str, body: Any, status:
 
 def test_it_describes_itself(board: Board):
     """OpenAPI names every path of it, with the token, and what it answers is of it; no page is in it."""
-    said = httpx.get(board.url + "/api/openapi.json", trust_env=False).json()
+    said = httpx.get(board.url + "/api/openapi.json", trust_env=False, timeout=60).json()
     assert set(said["paths"]) == {
         "/api/v1/cases", "/api/v1/cases/{case_id}", "/api/v1/orders/{order_id}", "/api/v1/decisions",
         "/api/v1/decisions/{bulk}/undo", "/api/v1/approvals", "/api/v1/approvals/{decision}", "/api/v1/verifications", "/api/v1/audit",

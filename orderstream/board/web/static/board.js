@@ -27,6 +27,11 @@
     if (xhr.status === 503) away(true);
   });
 
+  // the cards are those that the address asks for now, also where it was changed since they were made
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (event.detail.elt.id === "cards") event.detail.path = location.pathname + location.search;
+  });
+
   // what somebody has begun to fill in or to tick is not changed under their hands: news waits for a reload
   const begun = (event) => { const part = event.target.closest("[data-live-part]"); if (part) part.dataset.begun = ""; };
   document.addEventListener("input", begun);
@@ -89,7 +94,8 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape" && typing(event.target)) { event.target.blur(); return; }
+    // by itself Escape empties a search: here it leaves it
+    if (event.key === "Escape" && typing(event.target)) { event.target.blur(); event.preventDefault(); return; }
     if (typing(event.target)) return;
     if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
