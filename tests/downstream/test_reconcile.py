@@ -198,6 +198,15 @@ def test_each_disagreement_has_its_name(status, items, found):
     assert [(d.kind, d.expected, d.found) for d in differences] == found
 
 
+def test_of_two_records_of_one_revision_the_first_received_counts():
+    """As live, whichever is read first; a later revision replaces both."""
+    first = api("A1", NOON, "1.00", revision=1)
+    again = Raw("api", "main", first.received_at + 5, api("A1", NOON, "9.00", revision=1).body)
+    for raws in ((first, again), (again, first)):
+        assert one(*raws)[0].came == Sum(1, 100)
+    assert one(again, api("A1", NOON, "2.00", revision=2), first)[0].came == Sum(1, 200)
+
+
 def test_a_day_ends_at_the_shop_s_midnight():
     """The last millisecond of the day is in it, the first of the next is not."""
     raws = [api("A1", "2026-11-11T00:00:00.000+08:00", "1.00"), api("A2", "2026-11-11T23:59:59.999+08:00", "1.00")]
