@@ -20,7 +20,7 @@ from orderstream.board.consume import Limits, pause
 from orderstream.board.deadlines import Clock
 from orderstream.board.decide import Terms
 from orderstream.board.metrics import BoardMetrics
-from orderstream.errors import BadFile, NoBroker, NoDatabase, PortTaken, RunFailed
+from orderstream.errors import BadFile, NoBroker, NoDatabase, PortTaken, RunFailed, UserError
 from orderstream.kafka import calm
 from orderstream.metrics import Metrics, serve
 from orderstream.rules.model import duration
@@ -122,7 +122,10 @@ def invite(settings: Settings, login: str, roles: Sequence[str], shops: Sequence
     store.migrate(place)
     by = getpass.getuser()
     with store.answering(), store.connect(place) as db, db.transaction():
-        token = accounts.invite(db, login, store.now(), by, name=name, roles=roles, shops=shops)
+        try:
+            token = accounts.invite(db, login, store.now(), by, name=name, roles=roles, shops=shops)
+        except accounts.AccountError as error:
+            raise UserError(error.sentence, 2) from None  # wrong usage
         audit.append(db, store.now(), by, "invite", {"login": login, "roles": sorted(roles), "shops": sorted(shops)})
     public = settings.public_url or f"http://{settings.board_host}:{settings.board_port}"
     return f"{public.rstrip('/')}/welcome/{token}"

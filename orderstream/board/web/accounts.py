@@ -21,7 +21,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from orderstream import times
 from orderstream.board.store import Db
 from orderstream.board.web.roles import ROLES, Right, Sight, rights, sight
-from orderstream.errors import UserError
 
 LEAST = 10
 """Characters of a password; longer than this it needs no rules about their kinds."""
@@ -41,10 +40,12 @@ _turns = threading.BoundedSemaphore(4)
 """Hashing takes 19 MB and 20 ms each: so many at once, whoever asks."""
 
 
-class AccountError(UserError):
-    """An account cannot be as it was asked for."""
+class AccountError(ValueError):
+    """An account cannot be as it was asked for. sentence: in both languages, for whoever asked."""
 
-    exit_code = 2
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
 
 
 class Person(msgspec.Struct, frozen=True):
