@@ -148,7 +148,7 @@ async def test_what_jd_lists_comes_in(fresh_topics: Callable[..., Settings]) -> 
 
     def states() -> dict[str, str]:
         orders = [jd_channel.CHANNEL.parse(raw) for raw in brought(settings, "jd")]
-        newest = sorted((one.revision or 0, one.number, one.status) for one in orders if isinstance(one, Order))
+        newest = sorted((one.updated_at or 0, one.number, one.status) for one in orders if isinstance(one, Order))
         return {number: status for _, number, status in newest}
 
     async with served(jos.app) as url:
