@@ -24,9 +24,10 @@ class _Place(Generic[T]):
 
 
 class Kept(Generic[T]):
-    """Values by what they answer."""
+    """Values by what they answer. old: seconds after which one is made anew without a change."""
 
-    def __init__(self) -> None:
+    def __init__(self, old: float = OLD) -> None:
+        self._old = old
         self._lock = threading.Lock()
         self._places: dict[Hashable, _Place[T]] = {}
 
@@ -37,7 +38,7 @@ class Kept(Generic[T]):
                 self._places.clear()
             place = self._places.setdefault(key, _Place())
         with place.lock:
-            if place.made is None or place.made[0] < number or time.monotonic() - place.made[1] > OLD:
+            if place.made is None or place.made[0] < number or time.monotonic() - place.made[1] > self._old:
                 # what is made now is not older than `number` was when it was asked for
                 place.made = (number, time.monotonic(), make())
             return place.made[2]

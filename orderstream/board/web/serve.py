@@ -20,7 +20,7 @@ from orderstream.errors import PortTaken
 from orderstream.settings import Settings
 
 GRACE_SECONDS = 3
-CONNECTIONS = 12
+CONNECTIONS = 30
 """To PostgreSQL, for pages."""
 
 

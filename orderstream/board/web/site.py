@@ -80,7 +80,7 @@ class Site:
         self.terms = terms(settings)
         self.live = Live(pool)
         self.cards: Kept[str] = Kept()
-        self.facets: Kept[store.Facets] = Kept()
+        self.facets: Kept[store.Facets] = Kept(2.0)
         self.assets = {path.name: _short(path.read_bytes()) for path in (HERE / "static").iterdir()}
         self._environments: dict[str, jinja2.Environment] = {name: self._environment(name) for name in language.LANGUAGES}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from orderstream.board import store
@@ -224,6 +225,8 @@ class Words:
         self._lock = threading.Lock()
         self._packs: dict[str, Mapping[str, Any]] = {}
         self._newest: tuple[float, Mapping[str, Any]] | None = None
+        # half a second, once and before anybody waits for it
+        _standard()
 
     @staticmethod
     def term(language: str, kind: str, code: str | None) -> str:
@@ -309,15 +312,13 @@ def _plain(value: Any) -> str:
     return "—" if value is None else str(value)
 
 
-_STANDARD: dict[str, Any] = {}
-
-
+@cache
 def _standard() -> Mapping[str, Any]:
     """The words of the pack that ships with us: for a rule whose own pack has not been read yet."""
-    if not _STANDARD:
-        for rule in packs.load(data_file("rules/standard")).rules.values():
-            _STANDARD[rule.id] = {
-                name: {"zh": text.zh, "en": text.en}
-                for name, text in (("title", rule.title), ("explain", rule.explain), ("why", rule.why), ("blind", rule.blind))
-            }
-    return _STANDARD
+    return {
+        rule.id: {
+            name: {"zh": text.zh, "en": text.en}
+            for name, text in (("title", rule.title), ("explain", rule.explain), ("why", rule.why), ("blind", rule.blind))
+        }
+        for rule in packs.load(data_file("rules/standard")).rules.values()
+    }

@@ -120,9 +120,9 @@ def _link(request: Request) -> Callable[..., str]:
 
 
 def _facets(visit: Visit) -> store.Facets:
-    """Counted again when something changed: they say how much there is, not what."""
+    """Counted every other second at most, whatever changes: they say how much there is, not what."""
     may = visit.person.shops
-    return visit.site.facets.get(may, visit.site.live.number, lambda: store.facets(visit.db, visit.now, may))
+    return visit.site.facets.get(may, 0, lambda: store.facets(visit.db, visit.now, may))
 
 
 @router.get("/states/{state}")

@@ -85,14 +85,21 @@ def board(database: str) -> Iterator[Board]:
         yield Board(url, db, app)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium. A module's, since while it is there no other test of this process can run an event loop."""
+@contextmanager
+def chrome() -> Iterator[Browser]:
+    """Debian's Chromium. While it is open its driver's loop runs in this thread: nothing else may run one."""
     expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser a module."""
+    with chrome() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -7,19 +7,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from orderstream import kafka, times, topics
 from orderstream.board import store
 from orderstream.board.web import accounts
 from orderstream.broker import free_port
 from orderstream.settings import Settings
-from tests.board.web.conftest import PASSWORD
+from tests.board.web.conftest import PASSWORD, chrome
 from tests.board.web.test_browser import shot
 from tests.stream.line import Workers, prepare, send
 from tests.waiting import wait_until
@@ -51,6 +52,14 @@ def order(number: str, at: int, code: str, price: str, title: str, colour: str, 
         **more,
     }  # fmt: skip
     return {"channel": "api", "shop": "main", "received_at": times.text(at + 200), "body": body}
+
+
+@pytest.fixture
+def chromium(line: tuple[Settings, str]) -> Iterator[Browser]:
+    """One of its own, opened after Kafka was prepared and closed before it is tidied: both want the loop."""
+    del line
+    with chrome() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -92,8 +101,10 @@ def line(fresh_topics: Callable[..., Settings], database: str, tmp_path: Path) -
 def released(settings: Settings) -> dict[str, str]:
     """What the ERP has been given: order id -> by whom."""
     name = topics.name("orders.released", settings.topic_prefix)
-    found = (json.loads(message.value or b"") for message in kafka.read_all(str(settings.brokers), [name]))
-    return {record["order_id"]: record["by"] for record in found}
+    with ThreadPoolExecutor(1) as apart:
+        found = apart.submit(lambda: list(kafka.read_all(str(settings.brokers), [name]))).result()
+    records = [json.loads(message.value or b"") for message in found]
+    return {record["order_id"]: record["by"] for record in records}
 
 
 def test_from_the_webhook_to_the_erp_by_way_of_people(
