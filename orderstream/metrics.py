@@ -259,7 +259,9 @@ class Metrics:
             "orderstream_downstream_unread_total", "无法读取的确认 / words not read", ["topic"], registry=r
         )
         # 0: PostgreSQL does not answer, and nothing is read meanwhile.
-        self.database: Gauge = Gauge("orderstream_downstream_database", "数据库可用 / PostgreSQL answers", registry=r)
+        self.database: Gauge = Gauge(
+            "orderstream_downstream_database", "PostgreSQL 是否应答 / whether PostgreSQL answers", registry=r
+        )
         # answer: go, stop, or the HTTP status of what is no answer.
         self.checks: Counter = Counter("orderstream_checks_total", "包裹核对 / parcels asked about", ["answer"], registry=r)
         self.check_seconds: Histogram = Histogram(
