@@ -278,7 +278,7 @@ def test_docker_agrees_where_it_is_there():
 
 ALLOWED = {
     "hop", "channel", "verdict", "level", "rule", "cause", "code", "action", "partition", "topic", "table", "pack", "consumer",
-    "effect", "shop", "outcome", "state", "kind",
+    "effect", "shop", "outcome", "state", "kind", "answer",
 }  # fmt: skip
 
 
