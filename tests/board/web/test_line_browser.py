@@ -115,7 +115,8 @@ def test_from_the_webhook_to_the_erp_by_way_of_people(
     now = store.now() - 60_000
     unknown = [order(f"A{n}", now + 1000 * n, "tb-999", "39.00", "抽屉分隔板", "米白色") for n in range(1, 4)]
     frozen = order("F9", now, "known", "358.00", "收纳架", "胡桃木色", hold="平台风控：请勿发货")
-    send(settings, [*unknown, frozen])
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(send, settings, [*unknown, frozen]).result()
 
     class Where:
         """As much of a board as a browser needs."""
