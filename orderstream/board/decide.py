@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from psycopg.types.json import Jsonb
 
+from orderstream import times
 from orderstream.board import audit, cases
 from orderstream.board.consume import load, tell
 from orderstream.board.fold import Happened, Known, needs_person
@@ -296,7 +297,7 @@ def _effect(
     if what in OUTCOMES:
         said = [
             {
-                "order_id": order.order_id, "at": at, "outcome": OUTCOMES[what], "by": by, "id": str(name), "reason": reason,
+                "order_id": order.order_id, "at": times.text(at), "outcome": OUTCOMES[what], "by": by, "id": str(name), "reason": reason,
                 "seq": order.seq, **({"details": details} if details else {}),
             }
             for name, order, by in decided
@@ -438,7 +439,7 @@ def _take_back(db: Db, by: str, rows: Sequence[Mapping[str, Any]], orders: Mappi
             said.append(
                 {
                     "order_id": row["order_id"],
-                    "at": later,
+                    "at": times.text(later),
                     "outcome": "undone",
                     "by": by,
                     "id": str(name),

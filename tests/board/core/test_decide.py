@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orderstream import times
 from orderstream.board import audit, decide, store
 from orderstream.board.decide import UNDO, Decided, NotAllowedError, Person, Terms
 from orderstream.board.store import Db
@@ -46,7 +47,7 @@ def test_a_decision_takes_effect_at_once_and_is_said_once(db: Db, feed: Feed) ->
     (row,) = db.execute("SELECT value FROM board.outbox").fetchall()
     mine = store.decisions(db, oid("A1"))[0]
     assert row["value"] == {
-        "order_id": oid("A1"), "at": NOW, "outcome": "released", "by": "li", "id": str(mine.id), "reason": "checked", "seq": 1,
+        "order_id": oid("A1"), "at": times.text(NOW), "outcome": "released", "by": "li", "id": str(mine.id), "reason": "checked", "seq": 1,
     }  # fmt: skip
 
 
