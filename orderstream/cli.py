@@ -850,7 +850,7 @@ def feedback_accept(
 def feedback_snooze(
     rule: Annotated[str, typer.Argument(metavar="RULE", help="规则编号 · the rule's id")],
     entity: Annotated[str, typer.Argument(metavar="ENTITY", help="user device phone ip segment payment address sku")],
-    key: Annotated[
+    named: Annotated[
         str, typer.Argument(metavar="KEY", help="按渠道给的写；- 从标准输入读 · as the channel gives it; -: standard input")
     ],
     until: Ending,
@@ -863,7 +863,7 @@ def feedback_snooze(
     settings = _settings()
     now = time.time_ns() // 1_000_000
     end = _ahead(until, now)
-    key = _typed(key) or ""
+    key = _typed(named) or ""
     cli.tell(settings, _broker(settings), suggest.snoozed(rule, entity, key, by=cli.who(), why=why, at=now, until=end))
     typer.echo(f"{rule} 暂停到 {times.text(end)} · rests until then")
 

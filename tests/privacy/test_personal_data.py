@@ -108,7 +108,8 @@ def test_a_whole_run_says_nowhere_else_who_somebody_is(fresh_topics: Callable[..
     assert {where: what for where, what in found.items() if what} == {}
 
     written = {t.name for t in topics.declared() if t.personal and kafka.count(brokers, t.on_broker(settings))}
-    assert carrying == written
+    # what people note beside an outcome may name somebody; nobody decides anything here
+    assert carrying == written - {"orders.outcomes"}
     assert carrying >= {
         "orders.raw.api",
         "orders.rejected",

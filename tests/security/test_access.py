@@ -179,9 +179,15 @@ def test_a_foothold_is_worth_little() -> None:
     assert not _may("worker", "write") & (
         RAW | {"rules.packs", "catalog.skus", "orders.outcomes", "wms.stock", "reference.updates"}
     )
-    assert (_may("erp", "read"), _may("erp", "write")) == ({"orders.released", "orders.recalled"}, {"orders.outcomes"})
-    assert _may("wms", "read") == {"orders.released", "orders.recalled", "orders.actions"}
-    assert _may("wms", "write") == {"wms.stock"}
+    assert (_may("erp", "read"), _may("erp", "write")) == (
+        {"orders.released", "orders.recalled"},
+        {"orders.outcomes", "erp.acks"},
+    )
+    assert _may("wms", "read") == {"orders.released", "orders.recalled", "orders.actions", "wms.commands"}
+    assert _may("wms", "write") == {"wms.stock", "wms.acks", "wms.shipments"}
+    assert _may("downstream", "write") == {"erp.acks", "orders.outcomes"}
+    assert _may("deliver", "write") == set()
+    assert (_may("actions", "read"), _may("actions", "write")) == ({"orders.actions"}, {"wms.commands", "channel.challenges"})
     assert _may("board", "write") == RAW | {"catalog.skus", "orders.outcomes", "reference.updates"}
     assert _may("desk", "read") == {"orders.review", "orders.frozen"}
     held = {"orders.released", "orders.review", "orders.frozen"}
