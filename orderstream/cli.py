@@ -22,6 +22,7 @@ import typer.core
 
 from orderstream.downstream.cli import app as downstream_app
 from orderstream.errors import BUG, CODES, INTERRUPTED, BadFile, RunFailed, UserError
+from orderstream.tables import table
 
 if TYPE_CHECKING:
     from orderstream.rejected import Wanted
@@ -94,21 +95,6 @@ def _broker(settings: Settings) -> str:
     from orderstream.broker import require  # noqa: PLC0415
 
     return require(settings).address
-
-
-def _table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        # a name is copied whole: what explains it may fold
-        table.add_column(column, no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*row)
-    # in a pipe there is no width to fit: nothing is cut
-    console = Console() if sys.stdout.isatty() else Console(width=240)
-    console.print(table, highlight=False, markup=False)
 
 
 # broker
@@ -198,7 +184,7 @@ def topics_list() -> None:
             )
         )
     columns = ["主题 topic", "用途 purpose", "写 writers", "读 readers", "键 key", "分区 parts", "保留 kept", "在 there"]
-    _table(found.describe() if found else "没有 Kafka · no Kafka is running", columns, rows)
+    table(found.describe() if found else "没有 Kafka · no Kafka is running", columns, rows)
 
 
 # catalogue
@@ -300,7 +286,7 @@ def catalogue_suggest(
         typer.echo(f"没有建议；未对应的编码 {len(found)} 个 · no suggestion; {len(found)} codes name no article")
         return
     columns = ["编码 code", "店铺 shop", "商品 article", "把握 confidence", "依据 grounds"]
-    _table("建议，不会自己生效 · suggestions: none is applied by itself", columns, cli.suggestion_rows(found))
+    table("建议，不会自己生效 · suggestions: none is applied by itself", columns, cli.suggestion_rows(found))
     one = next(several[0] for several in found if several)
     typer.echo(f"采纳 · to accept one: orderstream catalogue accept {one.channel}:{one.shop} {one.code} {one.sku}")
 
@@ -370,7 +356,7 @@ def catalogue_report(
         elif not section.rows:
             typer.echo(f"{section.title}：没有 · none")
         elif out is None:
-            _table(section.title, section.columns, [tuple(row) for row in section.rows])
+            table(section.title, section.columns, [tuple(row) for row in section.rows])
         else:
             typer.echo(f"{section.title}：{len(section.rows)}")
 
@@ -435,7 +421,7 @@ def intake_pending(
     if as_json:
         typer.echo(show.as_json(found, limit))
         return
-    _table(show.title(found), show.COLUMNS, show.rows(found, limit))
+    table(show.title(found), show.COLUMNS, show.rows(found, limit))
 
 
 @app.command()
@@ -612,8 +598,8 @@ def rejected_list(
     if as_json:
         typer.echo(show.as_json(found))
         return
-    _table("拒收 · rejected", show.COUNTS, show.count_rows(found))
-    _table("最近的 · the latest", show.ROWS, show.rows(found))
+    table("拒收 · rejected", show.COUNTS, show.count_rows(found))
+    table("最近的 · the latest", show.ROWS, show.rows(found))
 
 
 @rejected_app.command("show")
@@ -699,7 +685,7 @@ def forget_person(
         (r.topic, str(r.records), times.text(r.gone_by)[:10]) for r in forget.remains(settings, brokers, found)
     ]
     if rows:
-        _table("还剩 · what remains", ["主题 topic", "记录 records", "最迟消失 gone by"], rows)
+        table("还剩 · what remains", ["主题 topic", "记录 records", "最迟消失 gone by"], rows)
     typer.echo(
         "released、review、frozen 由墓碑清除，通常两天内；窗口里只有带密钥的哈希，190 天内到期"
         " · tombstones clear released, review and frozen, mostly within two days; windows hold keyed hashes alone, for 190 days at most"
@@ -820,7 +806,7 @@ def feedback_suggest(
     rows: list[tuple[str, ...]] = [
         (s.id, s.rule, s.entity, s.shown, str(len(s.among) or "—"), str(len(s.orders)), ", ".join(s.by)) for s in found
     ]
-    _table("白名单建议，不会自己生效 · suggestions: none is accepted by itself", columns, rows)
+    table("白名单建议，不会自己生效 · suggestions: none is accepted by itself", columns, rows)
     typer.echo(f"采纳 · to accept one: orderstream feedback accept {found[0].id} --why …")
 
 
@@ -968,7 +954,7 @@ def actions_list(
     if as_json:
         typer.echo(show.as_json(found))
         return
-    _table("动作与消息 · actions and messages", show.COLUMNS, show.table(found))
+    table("动作与消息 · actions and messages", show.COLUMNS, show.table(found))
 
 
 @actions_app.command("show")
@@ -1015,7 +1001,7 @@ def show_settings() -> None:
     """列出全部设置；密钥只显示有无 · Lists every setting; secrets are masked."""
     from orderstream.settings import rows  # noqa: PLC0415
 
-    _table("设置 · settings", ["环境变量 variable", "值 value", "含义 meaning"], list(rows(_settings())))
+    table("设置 · settings", ["环境变量 variable", "值 value", "含义 meaning"], list(rows(_settings())))
 
 
 def main() -> NoReturn:

@@ -23,7 +23,7 @@ from orderstream import access, kafka, topics
 from orderstream.actions import ledger, plan, receivers, work
 from orderstream.actions.links import create_app
 from orderstream.board import store
-from orderstream.board.cli import terms
+from orderstream.board.agreed import terms
 from orderstream.board.store import Pool, answering
 from orderstream.broker import require
 from orderstream.engine.partitioner import Partitioner

@@ -16,32 +16,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orderstream.board import articles, audit, consume, deadlines, outbox, store
-from orderstream.board.consume import Limits, pause
-from orderstream.board.deadlines import Clock
-from orderstream.board.decide import Terms
+from orderstream.board.agreed import clock, limits, terms
+from orderstream.board.consume import pause
 from orderstream.board.metrics import BoardMetrics
 from orderstream.errors import BadFile, NoBroker, NoDatabase, PortTaken, RunFailed, UserError
 from orderstream.kafka import calm
 from orderstream.metrics import Metrics, serve
-from orderstream.rules.model import duration
 from orderstream.settings import Settings
 
 log = logging.getLogger("orderstream.board")
-
-
-def terms(settings: Settings) -> Terms:
-    """What this installation asks of those who release."""
-    return Terms(settings.board_approval_from, settings.board_two_approvers_from, settings.board_verify)
-
-
-def clock(settings: Settings) -> Clock:
-    """When whoever is told of a deadline is told, and what is done at its end."""
-    return Clock(settings.board_at_deadline)
-
-
-def limits(settings: Settings) -> Limits:
-    """How long a person may take where the pack does not say."""
-    return Limits(duration(settings.board_decide_within) or None)
 
 
 def run(settings: Settings, brokers: str) -> None:

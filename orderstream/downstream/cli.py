@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from orderstream.tables import table
+
 app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
 
 Json = Annotated[bool, typer.Option("--json", help="输出 JSON · as JSON")]
@@ -21,12 +23,6 @@ def _settings(**overrides: Any) -> Any:
     from orderstream.settings import Settings  # noqa: PLC0415  late, as all that a command does
 
     return Settings.load(**{name: value for name, value in overrides.items() if value is not None})
-
-
-def _table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
-    from orderstream.cli import _table as table  # noqa: PLC0415  the command line's own, which imports this module
-
-    table(title, columns, rows)
 
 
 def _age(ms: int) -> str:
@@ -87,7 +83,7 @@ def stuck(
         )
         for one in found
     ]
-    _table("下游滞留 · what stands downstream", columns, rows)
+    table("下游滞留 · what stands downstream", columns, rows)
 
 
 @app.command("settle")
@@ -135,7 +131,7 @@ def dead(
     rows: list[tuple[str, ...]] = [
         (one.order_id, str(one.seq), one.topic, str(one.attempts), _age(one.made_at), one.error) for one in found
     ]
-    _table("死信 · dead letters", columns, rows)
+    table("死信 · dead letters", columns, rows)
 
 
 @app.command("retry")
@@ -190,9 +186,9 @@ def reconcile(
         "店铺 shop", "币种", "渠道 came", "未付 unpaid", "撤回 withdrawn", "未放行 held", "放行 released", "无判定 unjudged",
         "ERP 入账 booked", "退款 refunds", "差异 differences",
     ]  # fmt: skip
-    _table(f"对账 · reconciliation {chosen}", columns, books.summary(found))
+    table(f"对账 · reconciliation {chosen}", columns, books.summary(found))
     rows = [row[3:] for row in books.rows(chosen, found)]
     if rows and out is None:
-        _table(
+        table(
             "差异 · differences", ["订单 order", "种类 kind", "币种", "应为 expected", "实为 found", "差 off", "说明 says"], rows
         )

@@ -22,7 +22,7 @@ from jinja2.utils import missing
 from starlette.datastructures import FormData
 
 from orderstream.board import store
-from orderstream.board.cli import terms
+from orderstream.board.agreed import terms
 from orderstream.board.store import Db, Pool, answering
 from orderstream.board.web import accounts, language, masked
 from orderstream.board.web.accounts import Person
