@@ -14,12 +14,13 @@ from agents.normalise import Names
 from orderstream import access, kafka, topics
 from orderstream.catalogue import Catalogue, CatalogueError, read_article
 from orderstream.engine import EngineApp, Hop, Reference, TopicsUnfit, Tuning, Watch, attach, make_app, run
-from orderstream.errors import BadPack, PortTaken
+from orderstream.errors import BadPack
 from orderstream.errors import TopicsUnfit as Unfit
 from orderstream.identity import Keys
-from orderstream.metrics import Metrics, serve
+from orderstream.metrics import Metrics
 from orderstream.normalise import Books
 from orderstream.orders import CHANNELS
+from orderstream.process import shown
 from orderstream.rules import book as books
 from orderstream.rules.book import NoPackError, PackBook
 from orderstream.settings import Settings
@@ -173,13 +174,7 @@ def run_worker(settings: Settings, brokers: str) -> int:
             "没有生效的规则包，请先执行 orderstream rules publish · no rule pack is active: orderstream rules publish DIR"
         )
     metrics = Metrics()
-    try:
-        served = serve(metrics, settings.metrics_port, settings.metrics_host)
-    except OSError as error:
-        port = settings.metrics_port
-        raise PortTaken(
-            f"指标端口 {port} 已被占用，可设 ORDERSTREAM_METRICS_PORT=0 · metrics port {port} is taken: set ORDERSTREAM_METRICS_PORT=0"
-        ) from error
+    served = shown(metrics, settings)
     gc.set_threshold(*COLLECT)
     try:
         return run(build(settings, brokers, metrics, settings.state_dir / "worker"))

@@ -43,12 +43,13 @@ SERVE = """
 import asyncio, signal, sys
 from orderstream.board import store
 from orderstream.board.web import serve
+from orderstream.process import bound
 from orderstream.settings import Settings
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     settings = Settings.load()
-    await serve.run(settings, store.url(settings), stop, serve.listen("127.0.0.1", int(sys.argv[1])))
+    await serve.run(settings, store.url(settings), stop, bound("127.0.0.1", int(sys.argv[1])))
 asyncio.run(main())
 """
 

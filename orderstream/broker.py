@@ -35,6 +35,7 @@ from typing import Any, Literal
 from orderstream import access
 from orderstream.errors import BrokerFailed, NoBroker, NoRuntime, PortTaken
 from orderstream.leash import Leash
+from orderstream.process import port_taken
 from orderstream.settings import Settings, data_file
 from orderstream.topics import now
 
@@ -242,18 +243,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-def port_taken(host: str, port: int) -> bool:
-    """True when a program listens on this port already."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        # as servers do: a port in TIME_WAIT is free
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return True
-    return False
 
 
 # Java

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import signal
 import socket
 import sys
 from typing import Any
@@ -27,8 +26,9 @@ from orderstream.board.agreed import terms
 from orderstream.board.store import Pool, answering
 from orderstream.broker import require
 from orderstream.engine.partitioner import Partitioner
-from orderstream.errors import NoBroker, NoDatabase, PortTaken, UserError
-from orderstream.metrics import Metrics, serve
+from orderstream.errors import NoBroker, NoDatabase, UserError
+from orderstream.metrics import Metrics
+from orderstream.process import bound, shown, told_to_end
 from orderstream.settings import PREFIX, Settings
 
 log = logging.getLogger("orderstream.actions")
@@ -298,22 +298,15 @@ def run(settings: Settings) -> int:
     address = require(settings).address
     topics.now(topics.check(address, settings))
     metrics = Metrics()
-    listener = _listen(settings.links_host, settings.links_port)
-    with contextlib.closing(listener):
-        try:
-            served = serve(metrics, settings.metrics_port, settings.metrics_host)
-        except OSError:
-            port = settings.metrics_port
-            raise PortTaken(
-                f"指标端口 {port} 已被占用，可设 {PREFIX}METRICS_PORT=0 · metrics port {port} is taken: set {PREFIX}METRICS_PORT=0"
-            ) from None
+    with bound(settings.links_host, settings.links_port) as listener:
+        listener.listen()
+        host, port = listener.getsockname()[:2]
+        print(f"确认页面 · pages: http://{host}:{port}", flush=True)  # noqa: T201  whoever tests us reads the port
+        served = shown(metrics, settings)
         pool = store.pool(place, AT_ONCE + 8)
 
         async def until_told() -> None:
-            stop = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            await Actions(settings, address, pool, metrics, listener).run(stop)
+            await Actions(settings, address, pool, metrics, listener).run(told_to_end())
 
         try:
             asyncio.run(until_told())
@@ -323,12 +316,3 @@ def run(settings: Settings) -> int:
             pool.close()
             served.close()
     return 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise PortTaken(f"无法监听 {host}:{port} · cannot listen on {host}:{port}: {error.strerror}") from None
-    print(f"确认页面 · pages: http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201  whoever tests us reads the port
-    return listener

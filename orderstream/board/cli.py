@@ -10,7 +10,6 @@ import asyncio
 import getpass
 import json
 import logging
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from orderstream.board.consume import pause
 from orderstream.board.metrics import BoardMetrics
 from orderstream.errors import BadFile, NoBroker, NoDatabase, PortTaken, RunFailed, UserError
 from orderstream.kafka import calm
-from orderstream.metrics import Metrics, serve
+from orderstream.metrics import Metrics
+from orderstream.process import bound, shown, told_to_end
 from orderstream.settings import Settings
 
 log = logging.getLogger("orderstream.board")
@@ -40,17 +40,15 @@ def run(settings: Settings, brokers: str) -> None:
 async def _run(settings: Settings, place: str) -> None:
     from orderstream.board.web import serve as web  # noqa: PLC0415  late: its pages are many
 
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    listener = web.listen(settings.board_host, settings.board_port)
+    stop = told_to_end()
+    listener = bound(settings.board_host, settings.board_port)
     metrics = Metrics()
     own = BoardMetrics(metrics.registry)
     try:
-        served = serve(metrics, settings.metrics_port, settings.metrics_host)
-    except OSError:
+        served = shown(metrics, settings)
+    except PortTaken:
         listener.close()
-        raise PortTaken(f"端口 {settings.metrics_port} 已被占用 · port {settings.metrics_port} is taken") from None
+        raise
     host, port = listener.getsockname()[:2]
     print(f"看板就绪 · the board is at {settings.public_url or f'http://{host}:{port}'}", flush=True)  # noqa: T201  whoever started us waits for it
     work = [

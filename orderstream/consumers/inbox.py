@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -23,9 +22,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from orderstream import access, topics
-from orderstream.errors import INTERRUPTED, NoBroker, NoDatabase, PortTaken, UserError
+from orderstream.errors import INTERRUPTED, NoBroker, NoDatabase, UserError
 from orderstream.kafka import calm
-from orderstream.metrics import Metrics, serve
+from orderstream.metrics import Metrics
+from orderstream.process import shown, told_to_end
 from orderstream.settings import Settings
 
 
@@ -322,14 +322,9 @@ def main(work: Callable[[Settings, Metrics, asyncio.Event], Awaitable[None]]) ->
         settings = Settings.load()
         if settings.brokers is None:
             raise NoBroker("请设置 ORDERSTREAM_BROKERS · set ORDERSTREAM_BROKERS to a Kafka's host:port")
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = told_to_end()
         metrics = Metrics()
-        try:
-            served = serve(metrics, settings.metrics_port, settings.metrics_host)
-        except OSError:
-            raise PortTaken(f"端口 {settings.metrics_port} 已被占用 · port {settings.metrics_port} is taken") from None
+        served = shown(metrics, settings)
         try:
             await work(settings, metrics, stop)
         finally:

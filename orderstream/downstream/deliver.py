@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -28,8 +27,9 @@ from orderstream.consumers.signature import sign
 from orderstream.downstream import deliveries, store
 from orderstream.downstream.deliveries import Delivery
 from orderstream.downstream.process import RETRY_SECONDS
-from orderstream.errors import BadSettings, NoDatabase, PortTaken
-from orderstream.metrics import Metrics, serve
+from orderstream.errors import BadSettings, NoDatabase
+from orderstream.metrics import Metrics
+from orderstream.process import shown, told_to_end
 from orderstream.settings import PREFIX, Settings
 
 T = TypeVar("T")
@@ -212,10 +212,7 @@ def run(settings: Settings) -> None:
     topics.now(topics.check(str(settings.brokers), settings))
     migrate(url(settings))
     metrics = Metrics()
-    try:
-        served = serve(metrics, settings.metrics_port, settings.metrics_host)
-    except OSError:
-        raise PortTaken(f"端口 {settings.metrics_port} 已被占用 · port {settings.metrics_port} is taken") from None
+    served = shown(metrics, settings)
     try:
         asyncio.run(until_signal(settings, metrics))
     finally:
@@ -224,9 +221,7 @@ def run(settings: Settings) -> None:
 
 async def until_signal(settings: Settings, metrics: Metrics) -> None:
     """Delivers until SIGTERM or SIGINT, beginning again whenever PostgreSQL comes back."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = told_to_end()
     while not stop.is_set():
         try:
             await _deliver(settings, metrics, stop)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-import socket
 import sys
 import threading
 import time
@@ -29,8 +27,9 @@ from orderstream.consumers.inbox import Resume, begin, connected
 from orderstream.downstream import check, store
 from orderstream.downstream.flow import WAITS
 from orderstream.downstream.read import OTHERS, READS, Told, told
-from orderstream.errors import NoDatabase, PortTaken
-from orderstream.metrics import Metrics, serve
+from orderstream.errors import NoDatabase
+from orderstream.metrics import Metrics
+from orderstream.process import bound, shown, told_to_end
 from orderstream.rules.book import NoPackError, PackBook
 from orderstream.rules.model import Limits
 from orderstream.settings import Settings
@@ -140,10 +139,7 @@ def run(settings: Settings) -> None:
     topics.now(topics.check(str(settings.brokers), settings))
     migrate(url(settings))
     metrics = Metrics()
-    try:
-        served = serve(metrics, settings.metrics_port, settings.metrics_host)
-    except OSError:
-        raise PortTaken(f"端口 {settings.metrics_port} 已被占用 · port {settings.metrics_port} is taken") from None
+    served = shown(metrics, settings)
     try:
         with answered(settings, metrics) as port:
             print(f"下游 http://{settings.downstream_host}:{port}/check 就绪 · downstream is up", flush=True)  # noqa: T201
@@ -155,13 +151,8 @@ def run(settings: Settings) -> None:
 @contextmanager
 def answered(settings: Settings, metrics: Metrics) -> Iterator[int]:
     """`/check` is answered in a thread of its own: a long batch of records holds no parcel up. The port. Raises PortTaken."""
-    try:
-        listener = socket.create_server((settings.downstream_host, settings.downstream_port), backlog=256)
-    except OSError as error:
-        raise PortTaken(
-            f"无法监听 {settings.downstream_host}:{settings.downstream_port}（{error.strerror}）"
-            f" · cannot listen on {settings.downstream_host}:{settings.downstream_port}: {error.strerror}"
-        ) from None
+    listener = bound(settings.downstream_host, settings.downstream_port)
+    listener.listen(256)
     connections = pool(url(settings))
     app = check.create_app(connections, metrics, settings.partitions, lambda: settings.shop_secrets(*check.SECRETS))
     server = uvicorn.Server(
@@ -179,10 +170,7 @@ def answered(settings: Settings, metrics: Metrics) -> Iterator[int]:
 
 async def until_signal(settings: Settings, metrics: Metrics) -> None:
     """Watches until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await watch(settings, metrics, stop)
+    await watch(settings, metrics, told_to_end())
 
 
 async def watch(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:

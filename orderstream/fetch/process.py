@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import logging
 import random
-import signal
 import sys
 import time
 import traceback
@@ -27,7 +26,7 @@ from orderstream.broker import require
 from orderstream.channels import Channel
 from orderstream.channels import registry as channels
 from orderstream.channels.reading import MAX_BODY
-from orderstream.errors import NoBroker, PortTaken
+from orderstream.errors import NoBroker
 from orderstream.fetch.lane import Lane
 from orderstream.fetch.outlet import Outlet, Polled
 from orderstream.fetch.poll import Poller
@@ -35,7 +34,7 @@ from orderstream.fetch.pull import Puller
 from orderstream.fetch.seen import Seen
 from orderstream.fetch.share import Item, Share, parked_key
 from orderstream.intake.envelope import key_of, partition_of
-from orderstream.metrics import Metrics, serve
+from orderstream.metrics import Metrics
 from orderstream.normalise import Rejection
 from orderstream.orders import Raw, Rejected
 from orderstream.platforms import Gone, Transient, Unauthorised
@@ -43,6 +42,7 @@ from orderstream.platforms import registry as platforms
 from orderstream.platforms.accounts import Accounts
 from orderstream.platforms.client import Client, Resting, connections
 from orderstream.platforms.limits import backoff
+from orderstream.process import shown, told_to_end
 from orderstream.settings import Settings
 from orderstream.wire import EnvelopeError, read_pending
 
@@ -443,19 +443,10 @@ def run(settings: Settings) -> int:
     address = require(settings).address
     topics.now(topics.check(address, settings))
     metrics = Metrics()
-    try:
-        served = serve(metrics, settings.metrics_port, settings.metrics_host)
-    except OSError:
-        port = settings.metrics_port
-        raise PortTaken(
-            f"指标端口 {port} 已被占用，可设 ORDERSTREAM_METRICS_PORT=0 · metrics port {port} is taken: set ORDERSTREAM_METRICS_PORT=0"
-        ) from None
+    served = shown(metrics, settings)
 
     async def until_told() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await Fetch(settings, address, metrics).run(stop)
+        await Fetch(settings, address, metrics).run(told_to_end())
 
     try:
         asyncio.run(until_told())

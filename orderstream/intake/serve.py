@@ -9,17 +9,16 @@ from __future__ import annotations
 import logging
 import resource
 import signal
-import socket
 import sys
 
 import uvicorn
 
 from orderstream import topics
-from orderstream.broker import port_taken, require
-from orderstream.errors import PortTaken
+from orderstream.broker import require
 from orderstream.intake.app import create_app
 from orderstream.intake.door import Limits, Room
 from orderstream.intake.sink import Sink
+from orderstream.process import bound
 from orderstream.settings import Settings
 
 GRACE_SECONDS = 10
@@ -37,7 +36,7 @@ def run(settings: Settings) -> None:
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     # sixty lines a second while Kafka is away, and a full pipe behind them would stop us; the sink says it in two
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    with _listen(settings.intake_host, settings.intake_port) as listener:
+    with bound(settings.intake_host, settings.intake_port) as listener:
         broker = require(settings)
         topics.now(topics.check(broker.address, settings))
         app = create_app(settings, Sink(broker.address, settings))
@@ -79,16 +78,3 @@ def _connections() -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return min(Limits().connections, max(256, soft - SPARE_FILES))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    if port and port_taken(host, port):
-        raise PortTaken(f"端口 {host}:{port} 已被占用 · port {host}:{port} is taken")
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(f"无法监听 {host}:{port} · cannot listen on {host}:{port}: {error.strerror}") from None
-    return listener

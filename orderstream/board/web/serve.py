@@ -15,27 +15,11 @@ import uvicorn
 
 from orderstream.board import store
 from orderstream.board.web.app import create_app
-from orderstream.broker import port_taken
-from orderstream.errors import PortTaken
 from orderstream.settings import Settings
 
 GRACE_SECONDS = 3
 CONNECTIONS = 30
 """To PostgreSQL, for pages."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Takes the port. Raises PortTaken."""
-    if port and port_taken(host, port):
-        raise PortTaken(f"端口 {host}:{port} 已被占用 · port {host}:{port} is taken")
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(f"无法监听 {host}:{port} · cannot listen on {host}:{port}: {error.strerror}") from None
-    return listener
 
 
 async def run(settings: Settings, place: str, stop: asyncio.Event, listener: socket.socket) -> None:
