@@ -260,7 +260,7 @@ def unjudged(accepted: set[str], settings: Settings) -> tuple[list[str], dict[st
 
 
 def unequal(settings: Settings, lines: Mapping[str, bytes], folder: Path) -> list[str]:
-    """Orders whose live verdict is not the backtest's of the same topics, byte for byte."""
+    """Orders whose live verdict is not the backtest's of the same topics, byte for byte, and how: one line each."""
     out = folder / "backtest.jsonl"
     env = {
         "BROKERS": str(settings.brokers), "TOPIC_PREFIX": settings.topic_prefix, "KEY": settings.hash_key().decode(),
@@ -273,7 +273,11 @@ def unequal(settings: Settings, lines: Mapping[str, bytes], folder: Path) -> lis
         raise RunFailed(f"backtest: {done.stderr[-2000:]}")
     wanted = {str(json.loads(line)["order_id"]): line for line in out.read_bytes().splitlines()}
     got = {order: line.strip() for order, line in lines.items()}
-    return sorted(order for order in wanted.keys() | got.keys() if wanted.get(order) != got.get(order))
+    differ = sorted(order for order in wanted.keys() | got.keys() if wanted.get(order) != got.get(order))
+    return [
+        f"{order}: live {got.get(order, b'nothing').decode()}, backtest {wanted.get(order, b'nothing').decode()}"
+        for order in differ
+    ]
 
 
 class Supervisor(threading.Thread):
@@ -353,10 +357,11 @@ def _measured(
     volley, cost = uvloop.run(_load(port, requests, offered, intake.pid, memory))
     ended = time.time()
     sent_in = ended - began
-    while pending(line.settings, line.address) or not kafka.worked_off(line.settings, line.address, 20):
-        if time.time() - ended > CATCH_UP_S:
-            raise RunFailed("the workers did not catch up")
+    _caught_up(line, ended)
     caught_up = time.time() - ended
+    # it asks the platforms again every few seconds: what it found while the two sides are read would stand on one of them alone
+    line.end("fetch")
+    _caught_up(line, time.time())
     kept = sum(kafka.count(line.address, line.name(f"orders.raw.{name}")) for name in CHANNELS)
     restarts = supervisor.end()
     missing, lines = unjudged(volley.accepted | alone, line.settings)
@@ -387,6 +392,12 @@ def _measured(
         "evidence": {"missing": missing[:20], "unequal": differ[:20]},
         "errors": line.errors(),
     }
+
+
+def _caught_up(line: rig.Rig, since: float) -> None:
+    while pending(line.settings, line.address) or not kafka.worked_off(line.settings, line.address, 20):
+        if time.time() - since > CATCH_UP_S:
+            raise RunFailed("the workers did not catch up")
 
 
 def _until_up(port: int, line: rig.Rig) -> None:

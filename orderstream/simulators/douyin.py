@@ -229,7 +229,7 @@ class Platform:
     def _list(self, params: dict[str, str]) -> bytes:
         since, until = int(params["update_time_start"]), int(params["update_time_end"])
         found = sorted(
-            (one for one in self._orders.values() if since <= int(one["update_time"]) <= until),
+            (one for one in [*self._orders.values()] if since <= int(one["update_time"]) <= until),
             key=lambda one: (int(one["update_time"]), one["order_id"]),
         )
         size, page = int(params["size"]), int(params["page"])

@@ -199,7 +199,7 @@ class Jos:
         found = sorted(
             (
                 one
-                for one in self.orders.values()
+                for one in [*self.orders.values()]
                 if one["orderState"] in states and ask["start_date"] <= one["modified"] <= ask["end_date"]
             ),
             key=lambda one: (one["modified"], one["orderId"]),

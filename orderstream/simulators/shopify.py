@@ -160,7 +160,7 @@ class Admin:
         rows = sorted(
             (
                 one
-                for one in self.orders.values()
+                for one in [*self.orders.values()]
                 if asked["updated_at_min"] <= one["updated_at"] <= asked["updated_at_max"]
                 and (asked.get("status") == "any" or one["cancelled_at"] is None)
             ),

@@ -295,7 +295,7 @@ class Top:
         return Response(answer, media_type="application/json")
 
     def _increment(self, params: Mapping[str, str]) -> Response:
-        trades = [orjson.loads(answer)["trade_fullinfo_get_response"]["trade"] for answer in self.trades.values()]
+        trades = [orjson.loads(answer)["trade_fullinfo_get_response"]["trade"] for answer in [*self.trades.values()]]
         found = sorted(
             (one for one in trades if params["start_modified"] <= one["modified"] <= params["end_modified"]),
             key=lambda one: (one["modified"], one["tid"]),

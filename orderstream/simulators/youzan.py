@@ -258,7 +258,8 @@ class Platform:
             return found
 
         found = sorted(
-            (one for one in self._orders.values() if params["start_update"] <= updated(one) <= params["end_update"]), key=updated
+            (one for one in [*self._orders.values()] if params["start_update"] <= updated(one) <= params["end_update"]),
+            key=updated,
         )
         size, page = params["page_size"], params["page_no"]
         rows = [{"full_order_info": one["full_order_info"]} for one in found[(page - 1) * size : page * size]]
