@@ -95,7 +95,7 @@ def notify(
     body = compact(
         {
             "id": nonce,
-            "create_time": resource["success_time"],
+            "create_time": resource.get("success_time", "2026-11-11T00:00:02+08:00"),
             "resource_type": "encrypt-resource",
             "event_type": f"{kind.upper()}.SUCCESS",
             "summary": "支付成功" if kind == "transaction" else "退款成功",
