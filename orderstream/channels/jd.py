@@ -17,6 +17,7 @@ Status, and why
 A split order's children are orders of their own, tagged `split`, and stand in their parent's place: what was ordered once must not
 be shipped twice. So a child's row is told once more for each parent, under that one's key and with the header PARENT: it is then a
 `Replaced`, which withdraws the parent, released or not, whichever is told first. An exchange is `after-sales`.
+Of a parent that has left the house it is the children that stop: whoever asked JD says so with the header LEFT.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from orderstream.times import SECOND
 
 PARENT = "orderstream-parent"
 """Header of a child's row that is told for its parent: the parent's number."""
+LEFT = "orderstream-parent-left"
+"""Header of a child's own row: the number of its parent, which JD says has been shipped; "?" where JD would not say."""
 MAX_COUPONS = 5_000
 """Each is read several times."""
 
@@ -55,6 +58,8 @@ _HELD = {
     "PAUSE": "京东暂停订单 · paused by JD",
     "POP_ORDER_PAUSE": "京东暂停订单 · paused by JD",
 }
+_SHIPPED = frozenset({"WAIT_SELLER_DELIVERY", "WAIT_GOODS_RECEIVE_CONFIRM", "FINISHED_L", "DELIVERY_RETURN"})
+"""States of an order that has left the seller's house."""
 _METHODS = {"1": "cod", "2": "post-remittance", "3": "pickup", "4": "online", "5": "company-transfer", "6": "bank-card"}
 _REFUNDED = frozenset({"3", "9"})
 """States of a refund after which the money is back: audited by JD's finance, closed by force with refund."""
@@ -64,7 +69,7 @@ class Jd:
     """The channel; `CHANNEL` is the one there is."""
 
     id = "jd"
-    headers: tuple[str, ...] = (PARENT,)
+    headers: tuple[str, ...] = (PARENT, LEFT)
     accepted = Reply()
 
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
@@ -107,6 +112,14 @@ def parents(body: bytes) -> list[str]:
     except Fault:
         return []
     return _parents(row)
+
+
+def shipped(answer: bytes) -> bool:
+    """Whether an answer about one order says that it has left; False where there is no order in it."""
+    try:
+        return said(_row(reading.glance(answer), reading.glance).get("orderState")) in _SHIPPED
+    except Fault:
+        return False
 
 
 def _replaced(raw: Raw, row: Mapping[str, Any], parent: str) -> Parsed:
@@ -197,8 +210,9 @@ def _order(raw: Raw, row: Mapping[str, Any]) -> Order:
     if not _adds_up(row, lines):
         tags.append("amounts-differ")
     status = _status(row, tags)
+    left = raw.headers.get(LEFT)
     if _parents(row):
-        tags.append("split")
+        tags += ["split", *(["parent-unknown"] if left == "?" else [])]
     if said(row.get("returnOrder")) not in {None, "0"}:
         tags.append("after-sales")
     consignee = part(row.get("consigneeInfo"))
@@ -222,10 +236,17 @@ def _order(raw: Raw, row: Mapping[str, Any]) -> Order:
         payment=Payment(method=_method(row.get("payType"))),
         ship_to=_address(consignee),
         keys=_keys(consignee),
-        hold=_HELD.get(said(row.get("orderState")) or ""),
+        hold=_HELD.get(said(row.get("orderState")) or "") or _sent_before(left, row),
         remark=said(row.get("orderRemark")),
         tags=tuple(tags),
     )
+
+
+def _sent_before(left: str | None, row: Mapping[str, Any]) -> str | None:
+    """Why a child waits for a person: what its parent sent may be all that was ordered."""
+    if left is None or left not in _parents(row):
+        return None
+    return f"母单 {left} 已发货，核实后再发 · its parent {left} has been shipped: check what is still to be sent"
 
 
 def _version(row: Mapping[str, Any], status: Status) -> tuple[int | None, int | None]:

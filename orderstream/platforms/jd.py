@@ -22,7 +22,7 @@ from orderstream import times
 from orderstream.channels import jd, reading
 from orderstream.channels.reading import Fault, part, said
 from orderstream.platforms import Answer, Ask, Listed, Token, Transient, Unauthorised
-from orderstream.platforms.client import Check, Client, Sign
+from orderstream.platforms.client import Check, Client, Resting, Sign
 from orderstream.platforms.shared import backwards, granted
 
 PAGE = 100
@@ -95,7 +95,11 @@ class Jd:
         return await client.call(_sign(client, "jingdong.pop.order.get", ask), _check(_GET, "orderDetailInfo"))
 
     async def changed(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
-        """Orders by the time of their change, each row as it came, once more for each order that it was split from; then the refunds that were decided in that time."""
+        """Orders by the time of their change, each row as it came, then the refunds that were decided in that time.
+
+        A row of a split order's child comes once more for each order that it was split from, unless that one has been shipped:
+        then the child's own row says so.
+        """
         while since_ms < until_ms:
             end = min(since_ms + WINDOW, until_ms)
             async for one in self._orders(client, since_ms, end):
@@ -105,11 +109,28 @@ class Jd:
             since_ms = end
 
     async def _orders(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
+        left: dict[str, str] = {}
         async for page in backwards(partial(self._search, client, since_ms, until_ms), lambda one: one.orderTotal, PAGE):
-            for row in page.orderInfoList or ():
-                yield _listed(bytes(row))
-                for parent in jd.parents(bytes(row)):
-                    yield Listed(parent, None, bytes(row), {jd.PARENT: parent})
+            for row in map(bytes, page.orderInfoList or ()):
+                parents = jd.parents(row)
+                for parent in {*parents} - left.keys():
+                    left[parent] = await self._left(client, parent)
+                # a number before "?"
+                told = min((left[one] for one in parents if left[one]), default="")
+                yield _listed(row, {jd.LEFT: told} if told else {})
+                for parent in parents:
+                    if left[parent] != parent:
+                        yield Listed(parent, None, row, {jd.PARENT: parent})
+
+    async def _left(self, client: Client, parent: str) -> str:
+        """What `jd.LEFT` says of a parent; "" for one that has not been shipped."""
+        try:
+            return parent if jd.shipped(await self.detail(client, parent)) else ""
+        except Transient as error:
+            # whether JD knows an order that it has split is not written anywhere: no list may wait for that
+            if isinstance(error, Resting) or error.code.startswith(("http-", "timeout")):
+                raise
+            return "?"
 
     async def _search(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Found:
         ask = {
@@ -201,7 +222,7 @@ def _check(name: str, result: str) -> Check:
     return check
 
 
-def _listed(row: bytes) -> Listed:
+def _listed(row: bytes, headers: Mapping[str, str] | None = None) -> Listed:
     """A row of a list: an order with the time that its `updated_at` will have, or a refund, which always comes in."""
     try:
         value = part(orjson.loads(row))
@@ -210,4 +231,4 @@ def _listed(row: bytes) -> Listed:
         value, modified = {}, None
     status = jd.STATUS.get(said(value.get("orderState")) or "", "created")
     at = None if modified is None or "applyRefundSum" in value else reading.as_of(modified, status)
-    return Listed(said(value.get("orderId")) or "", at, row)
+    return Listed(said(value.get("orderId")) or "", at, row, headers or {})
