@@ -141,8 +141,9 @@ def _about(body: bytes) -> str | None:
 
 def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
     """The order or refund in a row of the database, in an answer about one order, or alone. read: for JSON in texts."""
-    if isinstance(value, dict) and isinstance(value.get("responseJson"), str):
-        inner = read(value["responseJson"].encode("utf-8", "surrogatepass"))
+    if isinstance(value, dict) and isinstance(value.get("responseJson"), str | dict):
+        given = value["responseJson"]
+        inner = read(given.encode("utf-8", "surrogatepass")) if isinstance(given, str) else given
         version = {} if unsaid(value.get("dataVersion")) else {"dataVersion": value["dataVersion"]}
         value = {**version, **inner} if isinstance(inner, dict) else inner
     for wrapper in ("jingdong_pop_order_get_responce", "orderDetailInfo", "orderInfo"):
@@ -158,7 +159,8 @@ def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
 
 def _time(value: Any, field: str) -> int | None:
     """ms UTC; None for no time, also in the years that stand for it."""
-    return None if unsaid(value) or value in _NEVER else reading.beijing(value, field)
+    never = isinstance(value, str) and value[:19].replace("T", " ") in _NEVER
+    return None if unsaid(value) or never else reading.beijing(value, field)
 
 
 def _yuan(value: Any, field: str) -> int:
@@ -179,19 +181,10 @@ def _text(value: Any) -> str | None:
     return None if found is None or _CIPHER.fullmatch(found) else found
 
 
-def _inner(value: Any) -> dict[str, Any]:
-    """The object of a JSON text that only helps; what is none is an empty one."""
-    if isinstance(value, str):
-        try:
-            return part(reading.glance(value.encode("utf-8", "surrogatepass")))
-        except Fault:
-            return {}
-    return part(value)
-
-
 def _flat(given: Any) -> list[dict[str, Any]]:
     """A list of objects that only help, also of lists of them."""
-    listed = given if isinstance(given, list) else [given]
+    found = reading.listed(given)
+    listed = found if isinstance(found, list) else []
     return [found for found in parts([two for one in listed for two in (one if isinstance(one, list) else [one])]) if found]
 
 
@@ -261,7 +254,7 @@ def _version(row: Mapping[str, Any], status: Status) -> tuple[int | None, int | 
     version = reading.whole(given)
     if version is None or version > MAX_REVISION:
         raise Fault("bad-value", "dataVersion 须为整数", "dataVersion must be an integer", "dataVersion")
-    if modified is None or not modified <= version < modified + SECOND:
+    if modified is None or modified // SECOND != version // SECOND:
         return version, updated
     return None, version if version % SECOND else updated
 
@@ -332,9 +325,7 @@ def _address(consignee: Mapping[str, Any]) -> Address | None:
 
 
 def _lines(row: Mapping[str, Any], coupons: list[dict[str, Any]]) -> tuple[Line, ...]:
-    given = row.get("itemInfoList")
-    if isinstance(given, dict) and given:
-        given = [given]
+    given = reading.listed(row.get("itemInfoList"))
     if not isinstance(given, list) or not given:
         raise Fault("no-lines", "订单没有商品行", "the order has no itemInfoList", "itemInfoList")
     if len(given) > MAX_LINES:
@@ -372,7 +363,7 @@ def _lines(row: Mapping[str, Any], coupons: list[dict[str, Any]]) -> tuple[Line,
 
 def _line_id(one: Mapping[str, Any], at: int) -> str:
     """The platform's own key of a line; else its article and place, which stay as the row's lines do."""
-    return reading.usable_id(_inner(one.get("itemExt")).get("skuUuid")) or f"{reading.number(one.get('skuId')) or ''}-{at + 1}"
+    return reading.usable_id(part(one.get("itemExt")).get("skuUuid")) or f"{reading.number(one.get('skuId')) or ''}-{at + 1}"
 
 
 def _code(one: Mapping[str, Any]) -> str | None:

@@ -250,6 +250,8 @@ def _trade(value: dict[str, Any], read: Callable[[bytes], Any]) -> Any:
     if isinstance(row, str):
         inner = read(row.encode("utf-8", "surrogatepass"))
         return _trade(inner, lambda _: None) if isinstance(inner, dict) else None
+    if isinstance(row, dict):
+        return _trade(row, read)
     if value.get("error_response"):
         raise Fault("detail-error", "平台返回的是错误而不是订单", "the platform answered an error and no trade", "error_response")
     if "trade_fullinfo_get_response" in value:
