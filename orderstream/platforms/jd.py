@@ -20,7 +20,7 @@ import orjson
 
 from orderstream import times
 from orderstream.channels import jd, reading
-from orderstream.channels.reading import Fault, part, said
+from orderstream.channels.reading import Fault, part, said, true, unsaid
 from orderstream.platforms import Answer, Ask, Listed, Token, Transient, Unauthorised
 from orderstream.platforms.client import Check, Client, Resting, Sign
 from orderstream.platforms.shared import backwards, granted
@@ -51,7 +51,7 @@ _OURS = ("token", "签名", "signature", "app_key")
 
 class _Found(msgspec.Struct):
     orderTotal: int | str | None = 0  # noqa: N815  JD's name
-    orderInfoList: list[msgspec.Raw] | None = None  # noqa: N815  the same
+    orderInfoList: msgspec.Raw = msgspec.Raw()  # noqa: N815  the same
 
 
 class _Searched(msgspec.Struct):
@@ -64,7 +64,7 @@ class _Search(msgspec.Struct):
 
 class _Applied(msgspec.Struct):
     totalCount: int | str | None = 0  # noqa: N815  JD's name
-    result: list[msgspec.Raw] | None = None
+    result: msgspec.Raw = msgspec.Raw()
 
 
 class _Queried(msgspec.Struct):
@@ -77,6 +77,8 @@ class _Refunds(msgspec.Struct):
 
 _SEARCHED = msgspec.json.Decoder(_Search)
 _REFUNDED = msgspec.json.Decoder(_Refunds)
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+_NOTHING = frozenset({b"", b"null", b'""', b"{}"})
 
 
 class Jd:
@@ -111,7 +113,7 @@ class Jd:
     async def _orders(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
         left: dict[str, str] = {}
         async for page in backwards(partial(self._search, client, since_ms, until_ms), lambda one: one.orderTotal, PAGE):
-            for row in map(bytes, page.orderInfoList or ()):
+            for row in _rows(page.orderInfoList):
                 parents = jd.parents(row)
                 for parent in {*parents} - left.keys():
                     left[parent] = await self._left(client, parent)
@@ -152,8 +154,8 @@ class Jd:
 
     async def _refunds(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
         async for page in backwards(partial(self._applied, client, since_ms, until_ms), lambda one: one.totalCount, REFUND_PAGE):
-            for row in page.result or ():
-                yield _listed(bytes(row))
+            for row in _rows(page.result):
+                yield _listed(row)
 
     async def _applied(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Applied:
         ask = {
@@ -215,11 +217,23 @@ def _check(name: str, result: str) -> Check:
         if not found:
             raise Transient("unreadable")
         verdict = part(found.get("apiResult")) or found
-        if str(verdict.get("success", True)).lower() != "true":
+        stated = verdict.get("success")
+        if not unsaid(stated) and not true(stated):
             code = said(verdict.get("numberCode"), verdict.get("englishErrCode"), verdict.get("errorCode")) or ""
             raise Transient(code if _CODE.fullmatch(code) else "error")
 
     return check
+
+
+def _rows(given: msgspec.Raw) -> list[bytes]:
+    """The rows of a list, each as it came; of what JD writes where there are none, none. Raises Transient."""
+    text = bytes(given)
+    if text in _NOTHING:
+        return []
+    try:
+        return [bytes(row) for row in _ROWS.decode(text if text[:1] == b"[" else b"[" + text + b"]")]
+    except msgspec.DecodeError:
+        raise Transient("unreadable") from None
 
 
 def _listed(row: bytes, headers: Mapping[str, str] | None = None) -> Listed:

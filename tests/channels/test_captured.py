@@ -17,6 +17,7 @@ from orderstream import times
 from orderstream.channels import registry
 from orderstream.orders import Order, Parsed, Raw, Rejected
 from tests.fuzz import law
+from tests.fuzz.spellings import as_number, as_text, everywhere
 
 OTHERS = sorted(registry().keys() - {"api"})
 """`api` is our own format, which is read to the letter."""
@@ -37,15 +38,6 @@ def deliveries(channel: str) -> Iterator[tuple[Any, Any]]:
 def parse(channel: str, body: Any, detail: Any) -> Parsed:
     fetched = None if detail is None else json.dumps(detail).encode()
     return registry()[channel].parse(Raw(channel, "main", law.NOW, json.dumps(body).encode(), detail=fetched))
-
-
-def everywhere(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The value with a change made to each part of it, the innermost first."""
-    if isinstance(value, dict):
-        value = {name: everywhere(one, change) for name, one in value.items()}
-    elif isinstance(value, list):
-        value = [everywhere(one, change) for one in value]
-    return change(value)
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -74,16 +66,6 @@ def put(value: Any, at: tuple[Any, ...], new: Any) -> Any:
 
 def more(value: Any) -> Any:
     return {**value, "field_of_tomorrow": {"a": [1, None]}} if isinstance(value, dict) else value
-
-
-def as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def as_number(value: Any) -> Any:
-    # a leading zero is no number's, and JSON's readers differ past 2^63
-    digits = isinstance(value, str) and value.isdecimal() and len(value) < 19 and str(int(value)) == value
-    return int(value) if digits else value
 
 
 @EACH
