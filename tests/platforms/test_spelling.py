@@ -140,7 +140,7 @@ EMPTY: dict[str, Callable[[Any], Any]] = {
 
 async def test_an_empty_list_is_empty_however_it_is_written() -> None:
     """null, "", {} and [] where a list would be are no orders, and no reason to ask again."""
-    nothings = (None, "", {}, [])
+    nothings: tuple[Any, ...] = (None, "", {}, [])
     cases = [(channel, make(nothing)) for channel, make in EMPTY.items() for nothing in nothings]
     async with answering([answer for _, answer in cases]) as client:
         for at, (channel, answer) in enumerate(cases):
