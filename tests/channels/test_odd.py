@@ -28,7 +28,8 @@ def read(name: str) -> Any:
 
 def push(channel: str, body: bytes, topic: str) -> Push:
     """A body on its way, signed as its platform does it."""
-    secret, query = SECRETS[channel], {}
+    secret = SECRETS[channel]
+    query: dict[str, str] = {}
     headers: dict[str, str] = {}
     match channel:
         case "youzan":
