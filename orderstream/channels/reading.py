@@ -34,6 +34,8 @@ MAX_BRACKETS = 30_000
 """Brackets in a body. To read a megabyte of empty objects takes a quarter of a second; 500 lines of Shopify have two thirds of these."""
 MAX_COMMAS = 50_000
 """About a body's values: they bound what it takes where the brackets do not; 500 lines of Shopify have 40,000."""
+MAX_INNER = 65_536
+"""Characters of JSON within a text: some parts are asked for several times, and each time it is read."""
 MAX_LINES = 500
 MAX_QUANTITY = 1_000_000
 MAX_REVISION = 2**53
@@ -264,7 +266,7 @@ def listed(value: Any) -> Any:
 
 def opened(value: Any) -> Any:
     """The object or list that a text holds as JSON; all else as it is."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in {"{", "["}:
+    if not isinstance(value, str) or len(value) > MAX_INNER or value.lstrip()[:1] not in {"{", "["}:
         return value
     try:
         return document(value.encode("utf-8", "surrogatepass"))
