@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from api_cases import change
 
-from orderstream.channels import Proved, Push, api, douyin, registry, shopify, taobao, youzan
+from orderstream.channels import Proved, Push, Refused, api, douyin, registry, shopify, taobao, youzan
 from orderstream.orders import Order, Paid, Raw, Refund, Rejected, Replaced
 from orderstream.simulators import wechat
 from tests.fuzz.law import FIXTURES, NOW
@@ -190,6 +190,16 @@ API = {
     "currency": "CNY",
     "lines": [{"code": "a", "quantity": 1, "price": "1.00"}],
 }
+
+
+@pytest.mark.parametrize("channel", sorted(SECRETS))
+def test_another_shop_s_secret_proves_nobody(channel: str) -> None:
+    """Each shop has its own, whatever its channel signs with; the right one beside a wrong one is enough."""
+    sent, own = push(channel, b"{}", "orders/create"), SECRETS[channel].encode()
+    others = (own.replace(b"secret", b"another's").replace(b"token", b"another"),)
+    with pytest.raises(Refused, match="bad-signature"):
+        registry()[channel].verify(sent, others, NOW)
+    assert registry()[channel].verify(sent, (*others, own), NOW).how
 
 
 def test_a_list_of_the_same_message_is_the_same_order_twice() -> None:
