@@ -35,7 +35,7 @@ from typing import Any
 import msgspec
 
 from orderstream.channels import Proved, Push, Refused, Reply, reading
-from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, part, parts, said, unsaid, whole
+from orderstream.channels.reading import MAX_LINES, Fault, part, parts, said, unsaid, whole
 from orderstream.orders import Address, Buyer, Discount, Line, Order, Parsed, Payment, Raw, Refund, Skip, Status
 from orderstream.times import MINUTE
 
@@ -302,7 +302,7 @@ def _order(raw: Raw, number: str, tag: int, happened: int) -> Order:
     where = "detail.order_id"
     if _number(order.get("order_id")) != number:
         raise Fault("wrong-detail", "详情不是这个订单的", "the detail is not this order's", where)
-    given = order.get("sku_order_list")
+    given = reading.listed(order.get("sku_order_list"))
     tags: list[str] = []
     lines, rows = _lines(given, tags)
     status = _status(order, rows, tags)
@@ -410,10 +410,7 @@ def _lines(given: Any, tags: list[str]) -> tuple[tuple[Line, ...], list[dict[str
 
 
 def _line(one: Mapping[str, Any], line_id: str, field: str) -> Line:
-    quantity = whole(one.get("item_num"))
-    if quantity is None or not 1 <= quantity <= MAX_QUANTITY:
-        says = f"{field}.item_num must be an integer from 1 to {MAX_QUANTITY}"
-        raise Fault("bad-quantity", f"{field}.item_num 须为 1 以上的整数", says, f"{field}.item_num")
+    quantity = reading.quantity(one.get("item_num"), f"{field}.item_num")
     off, change = one.get("promotion_amount"), _signed(one.get("modify_amount"))
     price = _price_of(one)
     return Line(
@@ -566,9 +563,6 @@ def _refund(raw: Raw, number: str, data: Mapping[str, Any]) -> Refund | Skip:
 
 
 def _refunded_at(data: Mapping[str, Any]) -> int:
-    """When it went through: Unix seconds, or in `update_time` a time with an offset."""
-    stated = data.get("update_time")
-    if unsaid(data.get("success_time")) and isinstance(stated, str) and whole(stated) is None:
-        return reading.time(stated, "data.update_time")
+    """When it went through: Unix seconds, `update_time` also as text."""
     name = next((one for one in ("success_time", "update_time", "apply_time") if _about_unix(data.get(one))), "success_time")
     return reading.unix(data.get(name), f"data.{name}")

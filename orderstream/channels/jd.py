@@ -17,6 +17,7 @@ Status, and why
 A split order's children are orders of their own, tagged `split`, and stand in their parent's place: what was ordered once must not
 be shipped twice. So a child's row is told once more for each parent, under that one's key and with the header PARENT: it is then a
 `Replaced`, which withdraws the parent, released or not, whichever is told first. An exchange is `after-sales`.
+Of a parent that has left the house it is the children that stop: whoever asked JD says so with the header LEFT.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from orderstream.times import SECOND
 
 PARENT = "orderstream-parent"
 """Header of a child's row that is told for its parent: the parent's number."""
+LEFT = "orderstream-parent-left"
+"""Header of a child's own row: the number of its parent, which JD says has been shipped; "?" where JD would not say."""
 MAX_COUPONS = 5_000
 """Each is read several times."""
 
@@ -55,6 +58,8 @@ _HELD = {
     "PAUSE": "京东暂停订单 · paused by JD",
     "POP_ORDER_PAUSE": "京东暂停订单 · paused by JD",
 }
+_SHIPPED = frozenset({"WAIT_SELLER_DELIVERY", "WAIT_GOODS_RECEIVE_CONFIRM", "FINISHED_L", "DELIVERY_RETURN"})
+"""States of an order that has left the seller's house."""
 _METHODS = {"1": "cod", "2": "post-remittance", "3": "pickup", "4": "online", "5": "company-transfer", "6": "bank-card"}
 _REFUNDED = frozenset({"3", "9"})
 """States of a refund after which the money is back: audited by JD's finance, closed by force with refund."""
@@ -64,7 +69,7 @@ class Jd:
     """The channel; `CHANNEL` is the one there is."""
 
     id = "jd"
-    headers: tuple[str, ...] = (PARENT,)
+    headers: tuple[str, ...] = (PARENT, LEFT)
     accepted = Reply()
 
     def verify(self, push: Push, secrets: Sequence[bytes], now_ms: int) -> Proved:
@@ -109,6 +114,14 @@ def parents(body: bytes) -> list[str]:
     return _parents(row)
 
 
+def shipped(answer: bytes) -> bool:
+    """Whether an answer about one order says that it has left; False where there is no order in it."""
+    try:
+        return said(_row(reading.glance(answer), reading.glance).get("orderState")) in _SHIPPED
+    except Fault:
+        return False
+
+
 def _replaced(raw: Raw, row: Mapping[str, Any], parent: str) -> Parsed:
     number = reading.number(row.get("orderId"))
     if number is None or parent not in _parents(row):
@@ -128,8 +141,9 @@ def _about(body: bytes) -> str | None:
 
 def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
     """The order or refund in a row of the database, in an answer about one order, or alone. read: for JSON in texts."""
-    if isinstance(value, dict) and isinstance(value.get("responseJson"), str):
-        inner = read(value["responseJson"].encode("utf-8", "surrogatepass"))
+    if isinstance(value, dict) and isinstance(value.get("responseJson"), str | dict):
+        given = value["responseJson"]
+        inner = read(given.encode("utf-8", "surrogatepass")) if isinstance(given, str) else given
         version = {} if unsaid(value.get("dataVersion")) else {"dataVersion": value["dataVersion"]}
         value = {**version, **inner} if isinstance(inner, dict) else inner
     for wrapper in ("jingdong_pop_order_get_responce", "orderDetailInfo", "orderInfo"):
@@ -145,7 +159,8 @@ def _row(value: Any, read: Callable[[bytes], Any]) -> dict[str, Any]:
 
 def _time(value: Any, field: str) -> int | None:
     """ms UTC; None for no time, also in the years that stand for it."""
-    return None if unsaid(value) or value in _NEVER else reading.beijing(value, field)
+    never = isinstance(value, str) and value[:19].replace("T", " ") in _NEVER
+    return None if unsaid(value) or never else reading.beijing(value, field)
 
 
 def _yuan(value: Any, field: str) -> int:
@@ -166,19 +181,10 @@ def _text(value: Any) -> str | None:
     return None if found is None or _CIPHER.fullmatch(found) else found
 
 
-def _inner(value: Any) -> dict[str, Any]:
-    """The object of a JSON text that only helps; what is none is an empty one."""
-    if isinstance(value, str):
-        try:
-            return part(reading.glance(value.encode("utf-8", "surrogatepass")))
-        except Fault:
-            return {}
-    return part(value)
-
-
 def _flat(given: Any) -> list[dict[str, Any]]:
     """A list of objects that only help, also of lists of them."""
-    listed = given if isinstance(given, list) else [given]
+    found = reading.listed(given)
+    listed = found if isinstance(found, list) else []
     return [found for found in parts([two for one in listed for two in (one if isinstance(one, list) else [one])]) if found]
 
 
@@ -197,8 +203,9 @@ def _order(raw: Raw, row: Mapping[str, Any]) -> Order:
     if not _adds_up(row, lines):
         tags.append("amounts-differ")
     status = _status(row, tags)
+    left = raw.headers.get(LEFT)
     if _parents(row):
-        tags.append("split")
+        tags += ["split", *(["parent-unknown"] if left == "?" else [])]
     if said(row.get("returnOrder")) not in {None, "0"}:
         tags.append("after-sales")
     consignee = part(row.get("consigneeInfo"))
@@ -222,10 +229,17 @@ def _order(raw: Raw, row: Mapping[str, Any]) -> Order:
         payment=Payment(method=_method(row.get("payType"))),
         ship_to=_address(consignee),
         keys=_keys(consignee),
-        hold=_HELD.get(said(row.get("orderState")) or ""),
+        hold=_HELD.get(said(row.get("orderState")) or "") or _sent_before(left, row),
         remark=said(row.get("orderRemark")),
         tags=tuple(tags),
     )
+
+
+def _sent_before(left: str | None, row: Mapping[str, Any]) -> str | None:
+    """Why a child waits for a person: what its parent sent may be all that was ordered."""
+    if left is None or left not in _parents(row):
+        return None
+    return f"母单 {left} 已发货，核实后再发 · its parent {left} has been shipped: check what is still to be sent"
 
 
 def _version(row: Mapping[str, Any], status: Status) -> tuple[int | None, int | None]:
@@ -240,7 +254,7 @@ def _version(row: Mapping[str, Any], status: Status) -> tuple[int | None, int | 
     version = reading.whole(given)
     if version is None or version > MAX_REVISION:
         raise Fault("bad-value", "dataVersion 须为整数", "dataVersion must be an integer", "dataVersion")
-    if modified is None or not modified <= version < modified + SECOND:
+    if modified is None or modified // SECOND != version // SECOND:
         return version, updated
     return None, version if version % SECOND else updated
 
@@ -311,9 +325,7 @@ def _address(consignee: Mapping[str, Any]) -> Address | None:
 
 
 def _lines(row: Mapping[str, Any], coupons: list[dict[str, Any]]) -> tuple[Line, ...]:
-    given = row.get("itemInfoList")
-    if isinstance(given, dict) and given:
-        given = [given]
+    given = reading.listed(row.get("itemInfoList"))
     if not isinstance(given, list) or not given:
         raise Fault("no-lines", "订单没有商品行", "the order has no itemInfoList", "itemInfoList")
     if len(given) > MAX_LINES:
@@ -351,7 +363,7 @@ def _lines(row: Mapping[str, Any], coupons: list[dict[str, Any]]) -> tuple[Line,
 
 def _line_id(one: Mapping[str, Any], at: int) -> str:
     """The platform's own key of a line; else its article and place, which stay as the row's lines do."""
-    return reading.usable_id(_inner(one.get("itemExt")).get("skuUuid")) or f"{reading.number(one.get('skuId')) or ''}-{at + 1}"
+    return reading.usable_id(part(one.get("itemExt")).get("skuUuid")) or f"{reading.number(one.get('skuId')) or ''}-{at + 1}"
 
 
 def _code(one: Mapping[str, Any]) -> str | None:

@@ -34,6 +34,8 @@ MAX_BRACKETS = 30_000
 """Brackets in a body. To read a megabyte of empty objects takes a quarter of a second; 500 lines of Shopify have two thirds of these."""
 MAX_COMMAS = 50_000
 """About a body's values: they bound what it takes where the brackets do not; 500 lines of Shopify have 40,000."""
+MAX_INNER = 65_536
+"""Characters of JSON within a text: some parts are asked for several times, and each time it is read."""
 MAX_LINES = 500
 MAX_QUANTITY = 1_000_000
 MAX_REVISION = 2**53
@@ -43,7 +45,12 @@ _MAX_DIGITS = 28
 """Digits of an amount: past them decimal arithmetic would round before anybody could refuse."""
 
 _AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
-_LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
+_TIME = re.compile(r"([0-9-]{10})[ T]([0-9:]{8}(?:\.[0-9]{1,9})?)(Z|[+-][0-9]{2}:?[0-9]{2})?")
+_MILLISECONDS = 10**11
+"""From here on a number of time counts ms: as seconds it would be the year 5138."""
+_LEAST_SECONDS = 10**9
+"""Below it a number where a text should be is no time (2001): 20261111 is a day to people and 1970 to machines."""
+_PIECES = re.compile(r"([0-9]{1,7})(?:\.0+)?")
 _COUNTED = re.compile(r"[1-9][0-9]{0,19}")
 _WHOLE = re.compile(r"[0-9]{1,20}")
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -238,13 +245,40 @@ def unmasked(value: Any) -> str | None:
 
 
 def part(value: Any) -> dict[str, Any]:
-    """An object that only helps: what is none is an empty one."""
-    return value if isinstance(value, dict) else {}
+    """An object that only helps, also as the one of a list: what is none is an empty one."""
+    found = opened(value)
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    return found if isinstance(found, dict) else {}
 
 
 def parts(value: Any) -> list[dict[str, Any]]:
-    """A list of objects that only help: what is none is left out."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    """A list of objects that only help, also one alone: what is none is left out."""
+    found = listed(value)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def listed(value: Any) -> Any:
+    """The list of the one object that stands where a list should, as of programs that make JSON of XML; all else as it is."""
+    found = opened(value)
+    return [found] if isinstance(found, dict) and found else found
+
+
+def opened(value: Any) -> Any:
+    """The object or list that a text holds as JSON; all else as it is."""
+    if not isinstance(value, str) or len(value) > MAX_INNER or value.lstrip()[:1] not in {"{", "["}:
+        return value
+    try:
+        return document(value.encode("utf-8", "surrogatepass"))
+    except Fault:
+        return value
+
+
+def true(value: Any) -> bool | None:
+    """Yes or no, in the platforms' several spellings; None where it says neither."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "1": True, "false": False, "0": False}.get((said(value) or "").lower())
 
 
 def whole(value: Any) -> int | None:
@@ -255,8 +289,9 @@ def whole(value: Any) -> int | None:
 
 
 def quantity(value: Any, field: str) -> int:
-    """Pieces of a line, as a number or as digits. Raises Fault."""
-    found = whole(value)
+    """Pieces of a line, as a number or as digits, also as 2.0. Raises Fault."""
+    pieces = _PIECES.fullmatch(str(value)) if isinstance(value, str | Decimal) else None
+    found = whole(value) if pieces is None else int(pieces[1])
     if found is None or not 1 <= found <= MAX_QUANTITY:
         raise Fault("bad-quantity", f"{field} 须为 1 以上的整数", f"{field} must be an integer from 1 to {MAX_QUANTITY}", field)
     return found
@@ -315,10 +350,28 @@ def optional_time(value: Any, field: str) -> int | None:
 
 
 def beijing(value: Any, field: str) -> int:
-    """The ms UTC of `yyyy-MM-dd HH:mm:ss` in Beijing time (UTC+8), as Chinese platforms write it. Raises Fault."""
-    if not isinstance(value, str) or not _LOCAL.fullmatch(value):
+    """The ms UTC of `yyyy-MM-dd HH:mm:ss` in Beijing time (UTC+8), as Chinese platforms write it. Raises Fault.
+
+    Also with its zone, with a fraction, or as a Unix time, as the programs that hand orders on make of it.
+    """
+    count = whole(value)
+    found = _told(value) if count is None or count < _LEAST_SECONDS else _counted(count)
+    if found is None:
         raise Fault("bad-time", f"{field} 不是 yyyy-MM-dd HH:mm:ss", f"{field} is not a yyyy-MM-dd HH:mm:ss time", field)
-    return time(f"{value[:10]}T{value[11:]}+08:00", field)
+    return found
+
+
+def _told(value: Any) -> int | None:
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    try:
+        return None if match is None else times.parse(f"{match[1]}T{match[2]}{match[3] or '+08:00'}")
+    except (times.TimeError, OverflowError):
+        return None
+
+
+def _counted(count: int) -> int | None:
+    ms = count if count >= _MILLISECONDS else count * times.SECOND
+    return ms if ms <= times.MAX_MS else None
 
 
 def optional_beijing(value: Any, field: str) -> int | None:
@@ -327,11 +380,12 @@ def optional_beijing(value: Any, field: str) -> int | None:
 
 
 def unix(value: Any, field: str) -> int:
-    """The ms UTC of Unix seconds, as a number or as digits. Raises Fault."""
-    found = whole(value)
-    if found is None or found * times.SECOND > times.MAX_MS:
+    """The ms UTC of Unix seconds, as a number or as digits; also of milliseconds, or of a text as `beijing` reads it. Raises Fault."""
+    count = whole(value)
+    found = _told(value) if count is None else _counted(count)
+    if found is None:
         raise Fault("bad-time", f"{field} 不是 Unix 秒", f"{field} is no time in Unix seconds", field)
-    return found * times.SECOND
+    return found
 
 
 def optional_unix(value: Any, field: str) -> int | None:

@@ -199,14 +199,14 @@ def _about_amount(value: Any, currency: str) -> int | None:
 
 def _order(raw: Raw, body: Mapping[str, Any]) -> Order | Skip:
     number = _number(body.get("id"))
-    if number == str(TEST_ORDER) or body.get("test") is True:
+    if number == str(TEST_ORDER) or reading.true(body.get("test")):
         return Skip("测试订单 · a test order")
     if number is None:
         raise Fault("bad-order-id", "缺少订单号", "id is missing or no number", "id")
     currency = reading.currency(body.get("currency"), "currency")
     if _discount_count(body) > MAX_DISCOUNTS:
         raise Fault("too-many-values", f"折扣超过 {MAX_DISCOUNTS} 项", f"more than {MAX_DISCOUNTS} discounts")
-    lines, remaining, tags = _lines(body.get("line_items"), currency)
+    lines, remaining, tags = _lines(reading.listed(body.get("line_items")), currency)
     status = _status(body, tags)
     if not remaining and status not in WITHDRAWN:
         status = "cancelled"
@@ -251,7 +251,8 @@ def _total(body: Mapping[str, Any], currency: str) -> int:
 
 
 def _method(names: Any) -> str | None:
-    return _said(",".join(one for one in names if isinstance(one, str))) if isinstance(names, list) else None
+    found = reading.opened(names)
+    return _said(",".join(one for one in found if isinstance(one, str))) if isinstance(found, list) else None
 
 
 def _status(body: Mapping[str, Any], tags: list[str]) -> Status:
@@ -325,7 +326,7 @@ def _spec(title: Any) -> dict[str, str]:
 
 
 def _line_discount(line: Mapping[str, Any], currency: str, ordered: int, shown: int, where: str) -> int | None:
-    allocations = line.get("discount_allocations")
+    allocations = reading.listed(line.get("discount_allocations"))
     if isinstance(allocations, list):
         whole = sum(
             reading.amount(one.get("amount"), currency, f"{where}.discount_allocations[{at}].amount")
@@ -382,7 +383,7 @@ def _adds_up(body: Mapping[str, Any], currency: str) -> bool:
     total = _about_amount(body.get("total_price"), currency)
     if subtotal is None or total is None or total < subtotal:
         return False
-    if all(isinstance(line.get("discount_allocations"), list) for line in lines):
+    if all(isinstance(reading.listed(line.get("discount_allocations")), list) for line in lines):
         allocated = [_about_amount(one.get("amount"), currency) for line in lines for one in _parts(line["discount_allocations"])]
         return None not in allocated and subtotal == priced - sum(amount or 0 for amount in allocated)
     return subtotal <= priced
@@ -462,7 +463,7 @@ def _refund(raw: Raw, body: Mapping[str, Any]) -> Refund | Skip:
     transactions = _parts(body.get("transactions"))
     if len(transactions) > MAX_LINES:
         raise Fault("too-many-values", f"交易超过 {MAX_LINES} 笔", f"more than {MAX_LINES} transactions", "transactions")
-    if transactions and all(one.get("test") is True for one in transactions):
+    if transactions and all(reading.true(one.get("test")) for one in transactions):
         return Skip("测试退款 · a test refund")
     currencies = {_said(one.get("currency")) for one in transactions} - {None}
     if not currencies:

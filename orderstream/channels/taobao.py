@@ -55,13 +55,14 @@ class _Messages(msgspec.Struct, frozen=True):
 
 
 class _Consumed(msgspec.Struct, frozen=True):
-    messages: _Messages = _Messages()
+    messages: _Messages | None = None
 
 
 class _Answer(msgspec.Struct):
     tmc_messages_consume_response: _Consumed
 
 
+_NONE = frozenset({b"", b"null", b"{}", b'""'})
 _ANSWER = msgspec.json.Decoder(_Answer)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -157,8 +158,9 @@ def messages(body: bytes) -> tuple[bytes, ...]:
             found = tuple(bytes(one) for one in _RAWS.decode(body))
             return found if len(found) <= MAX_MESSAGES else (body,)
         if b"tmc_messages_consume_response" in body[:200]:
-            inner = bytes(_ANSWER.decode(body).tmc_messages_consume_response.messages.tmc_message)
-            return messages(inner)
+            listed = _ANSWER.decode(body).tmc_messages_consume_response.messages
+            inner = b"" if listed is None else bytes(listed.tmc_message)
+            return messages(inner) if inner not in _NONE else ()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return (body,)
@@ -250,6 +252,8 @@ def _trade(value: dict[str, Any], read: Callable[[bytes], Any]) -> Any:
     if isinstance(row, str):
         inner = read(row.encode("utf-8", "surrogatepass"))
         return _trade(inner, lambda _: None) if isinstance(inner, dict) else None
+    if isinstance(row, dict):
+        return _trade(row, read)
     if value.get("error_response"):
         raise Fault("detail-error", "平台返回的是错误而不是订单", "the platform answered an error and no trade", "error_response")
     if "trade_fullinfo_get_response" in value:

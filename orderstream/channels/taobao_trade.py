@@ -89,7 +89,7 @@ def order(raw: Raw, trade: Any) -> Order:
         tags.append("lines-removed")
     if not _adds_up(trade, items, payment):
         tags.append("amounts-differ")
-    if any(_true(trade.get(name)) for name in ("is_gift", "gifting")) or said(
+    if any(reading.true(trade.get(name)) for name in ("is_gift", "gifting")) or said(
         trade.get("donee_open_uid"), trade.get("donee_nick")
     ):
         tags.append("gift-order")
@@ -124,12 +124,8 @@ def order(raw: Raw, trade: Any) -> Order:
 
 def _listed(given: Any, name: str) -> Any:
     """A list with or without its wrapper (`{"order": […]}`), or the one object that stands where a list should."""
-    inner = given.get(name, given) if isinstance(given, dict) else given
-    return [inner] if isinstance(inner, dict) and inner else inner
-
-
-def _true(value: Any) -> bool:
-    return value is True or said(value) in {"1", "true"}
+    found = reading.opened(given)
+    return reading.listed(found.get(name, found) if isinstance(found, dict) else found)
 
 
 def _yuan(value: Any, field: str) -> int:
@@ -325,7 +321,7 @@ def _promised(trade: Mapping[str, Any]) -> int | None:
 
 def _hold(trade: Mapping[str, Any]) -> str | None:
     """The platform's own words for "do not ship"."""
-    causes = [name for name in _HOLDS if _true(trade.get(name))]
+    causes = [name for name in _HOLDS if reading.true(trade.get(name))]
     if said(trade.get("status")) == "PAID_FORBID_CONSIGN":
         causes.append("PAID_FORBID_CONSIGN")
     marked = said(trade.get("mark_desc"))

@@ -29,9 +29,8 @@ from typing import Any
 
 import msgspec
 
-from orderstream import times
 from orderstream.channels import Proved, Push, Refused, Reply, reading, wechat_seal
-from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, fen, part, parts, said, unix, unsaid, whole
+from orderstream.channels.reading import MAX_LINES, Fault, fen, part, parts, said, unix, unsaid, whole
 from orderstream.money import MAX_MINOR
 from orderstream.orders import WITHDRAWN, Address, Buyer, Discount, Line, Order, Parsed, Payment, Raw, Refund, Skip, Status
 
@@ -42,8 +41,8 @@ MAX_MESSAGE = 65_536
 """Bytes of a message: an event has some 300, and what is longer names no order."""
 POLLED = "orderstream_order_changed"
 """The event of a message that we wrote ourselves, because the platform's list says that an order has changed."""
-ORDER_EVENTS = "channels_ec_order_"
-AFTERSALE_EVENTS = frozenset({"channels_ec_aftersale_update", "channels_ec_present_aftersale_update"})
+FOLLOWED = ("channels_ec_order_", "channels_ec_aftersale_", "channels_ec_present_aftersale_")
+"""How events about orders begin; one of them that is new is followed like its neighbours."""
 REFUND_DONE = frozenset({"MERCHANT_REFUND_SUCCESS", "MERCHANT_RETURN_SUCCESS"})
 CURRENCY = "CNY"
 
@@ -184,7 +183,7 @@ def _encrypted(body: bytes) -> str:
 
 
 def _followed(event: str | None) -> bool:
-    return event is not None and (event.startswith(ORDER_EVENTS) or event in AFTERSALE_EVENTS or event == POLLED)
+    return event is not None and (event.startswith(FOLLOWED) or event == POLLED)
 
 
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
@@ -262,15 +261,17 @@ def _about_fen(value: Any) -> int:
 
 def _about_unix(value: Any) -> int | None:
     """A time that only helps: None where there is none; the platform writes 0 for "not yet"."""
-    found = whole(value)
-    return found * 1000 if found and found * 1000 <= times.MAX_MS else None
+    try:
+        return reading.optional_unix(value, "")
+    except Fault:
+        return None
 
 
 def _order(raw: Raw, number: str, order: Mapping[str, Any]) -> Order:
     detail = part(order.get("order_detail"))
     price = part(detail.get("price_info"))
     delivery = part(detail.get("delivery_info"))
-    products = detail.get("product_infos")
+    products = reading.listed(detail.get("product_infos"))
     tags: list[str] = []
     lines, remaining = _lines(products, tags)
     stated, updated = whole(order.get("status")), order.get("update_time")
@@ -303,7 +304,7 @@ def _order(raw: Raw, number: str, order: Mapping[str, Any]) -> Order:
         keys={name: value for name, value in keys.items() if value is not None},
         ship_by=_ship_by(parts(products)) if status not in WITHDRAWN else None,
         hold=_hold(delivery, parts(products)) if stated in _TO_SHIP else None,
-        presale=any(part(one.get("sku_deliver_info")).get("stock_type") == 1 for one in parts(products)),
+        presale=any(whole(part(one.get("sku_deliver_info")).get("stock_type")) == 1 for one in parts(products)),
         remark=said(part(detail.get("ext_info")).get("customer_notes")),
         tags=tuple(tags),
     )
@@ -338,10 +339,7 @@ def _lines(given: Any, tags: list[str]) -> tuple[tuple[Line, ...], bool]:
         field = f"{where}[{at}]"
         if not isinstance(one, dict):
             raise Fault("wrong-type", f"{field} 不是对象", f"{field} is not an object", field)
-        ordered = whole(one.get("sku_cnt"))
-        if ordered is None or not 1 <= ordered <= MAX_QUANTITY:
-            says = f"{field}.sku_cnt must be an integer from 1 to {MAX_QUANTITY}"
-            raise Fault("bad-quantity", f"{field}.sku_cnt 须为 1 以上的整数", says, f"{field}.sku_cnt")
+        ordered = reading.quantity(one.get("sku_cnt"), f"{field}.sku_cnt")
         remaining = max(ordered - (whole(one.get("finish_aftersale_sku_cnt")) or 0), 0)
         line_id = _line_id(one, at)
         seen[line_id] = seen.get(line_id, 0) + 1
@@ -379,7 +377,7 @@ def _line(one: Mapping[str, Any], line_id: str, ordered: int, shown: int, field:
         title=said(one.get("title")),
         spec=_spec(one.get("sku_attrs")),
         list_price=None if unsaid(market) else fen(market, f"{field}.market_price"),
-        gift=None if unsaid(gift) else gift is True or whole(gift) == 1,
+        gift=None if unsaid(gift) else bool(reading.true(gift)),
         discount=None if off is None else off if shown == ordered else off * shown // ordered,
     )
 
@@ -388,7 +386,7 @@ def _paid(one: Mapping[str, Any], field: str) -> int | None:
     """What is paid for the whole line, fen; None where the platform does not say."""
     if not unsaid(one.get("real_price")):
         return fen(one["real_price"], f"{field}.real_price")
-    asked = [name for flag, name in _ASKED.items() if one.get(flag) is True and not unsaid(one.get(name))]
+    asked = [name for flag, name in _ASKED.items() if reading.true(one.get(flag)) and not unsaid(one.get(name))]
     return min((fen(one[name], f"{field}.{name}") for name in asked), default=None)
 
 
@@ -422,8 +420,7 @@ def _hold(delivery: Mapping[str, Any], products: Sequence[Mapping[str, Any]]) ->
 
 def _buyer(order: Mapping[str, Any], tags: list[str]) -> tuple[Buyer, str | None]:
     """Who ordered, and their number across the apps of one owner."""
-    present = order.get("is_present")
-    if present is True or whole(present) == 1:
+    if reading.true(order.get("is_present")):
         tags.append("gift-order")
         return Buyer(id=said(order.get("present_giver_openid"))), said(order.get("present_giver_unionid"))
     return Buyer(id=said(order.get("openid"))), said(order.get("unionid"))
@@ -454,7 +451,7 @@ def _address(given: Mapping[str, Any], tags: list[str]) -> Address | None:
 
 
 def _freight(price: Mapping[str, Any]) -> int:
-    return _about_fen(price.get("change_freight" if price.get("is_change_freight") is True else "freight"))
+    return _about_fen(price.get("change_freight" if reading.true(price.get("is_change_freight")) else "freight"))
 
 
 def _shares(price: Mapping[str, Any]) -> dict[str, int]:
@@ -475,7 +472,7 @@ def _adds_up(price: Mapping[str, Any], products: Sequence[Mapping[str, Any]], to
     """False where the detail's own sums contradict each other."""
     each = [(_about_fen(one.get("sale_price")) * (whole(one.get("sku_cnt")) or 0), one) for one in products]
     goods = sum(amount for amount, _ in each)
-    bought = sum(amount for amount, one in each if not whole(one.get("is_free_gift")) and one.get("is_free_gift") is not True)
+    bought = sum(amount for amount, one in each if not reading.true(one.get("is_free_gift")))
     stated = goods if unsaid(price.get("product_price")) else _about_fen(price.get("product_price"))
     if stated not in {goods, bought}:
         return False

@@ -40,7 +40,7 @@ import msgspec
 
 from orderstream import times
 from orderstream.channels import Proved, Push, Refused, Reply, reading
-from orderstream.channels.reading import MAX_LINES, MAX_QUANTITY, Fault, part, parts, said, unsaid, whole
+from orderstream.channels.reading import MAX_LINES, Fault, part, parts, said, unsaid, whole
 from orderstream.orders import (
     WITHDRAWN,
     Address,
@@ -145,7 +145,7 @@ class Youzan:
             raise Refused("unsigned")
         if not reading.matches(bytes.fromhex(given), (_signature(signed, client) for client in clients)):
             raise Refused("bad-signature")
-        return Proved(how, () if shape is not None and shape.test is True else (push.body,))
+        return Proved(how, () if shape is not None and reading.true(shape.test) else (push.body,))
 
     def key(self, shop: str, body: bytes, headers: Mapping[str, str]) -> str | None:
         """The order id that a push's `msg` names; what stands beside it may be unproved."""
@@ -159,7 +159,7 @@ class Youzan:
             return False
         number, fat = _about(raw.body)
         shape = _shape(raw.body)
-        if number is None or fat or shape is None or shape.test is True or not _followed(shape.type):
+        if number is None or fat or shape is None or reading.true(shape.test) or not _followed(shape.type):
             return False
         return not _refunded(raw, shape.type)
 
@@ -168,7 +168,7 @@ class Youzan:
         try:
             push = _push(reading.document(raw.body))
             kind = push.get("type")
-            if push.get("test") is True:
+            if reading.true(push.get("test")):
                 return Skip("测试推送 · a test push")
             if not _followed(kind):
                 named = (said(kind) or "?")[:64]
@@ -273,7 +273,9 @@ def _about(body: bytes) -> tuple[str | None, bool]:
 
 
 def _unpacked(msg: str) -> str:
-    """A `msg` as its JSON. Raises Fault."""
+    """A `msg` as its JSON. Raises Fault. One that nobody has encoded is JSON as it stands: a "+" in it is one."""
+    if msg.lstrip()[:1] == "{":
+        return msg
     if msg.count("%") > MAX_ESCAPES:
         raise Fault("too-many-values", f"msg 超过 {MAX_ESCAPES} 个转义", f"msg has more than {MAX_ESCAPES} escapes", "msg")
     try:
@@ -350,23 +352,6 @@ def _about_yuan(value: Any) -> int | None:
     return -found if lowered and found is not None else found
 
 
-def _true(value: Any) -> bool | None:
-    """Yes or no, in the platform's several spellings; None where it says neither."""
-    if isinstance(value, bool):
-        return value
-    return {"true": True, "1": True, "false": False, "0": False}.get((said(value) or "").lower())
-
-
-def _nested(value: Any) -> Any:
-    """The JSON that a text holds, where it holds some; what stands there as JSON already, as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return reading.document(value.encode("utf-8", "surrogatepass")) if value.strip() else None
-    except Fault:
-        return None
-
-
 # -- an order ------------------------------------------------------------------------------------------------------------
 
 
@@ -400,7 +385,7 @@ def _order(raw: Raw, number: str, msg: Mapping[str, Any], version: int) -> Order
     """version: ms UTC, 0 where it is not known."""
     full = msg["full_order_info"]
     info, money, address = part(full.get("order_info")), part(full.get("pay_info")), part(full.get("address_info"))
-    given = full.get("orders")
+    given = reading.listed(full.get("orders"))
     tags: list[str] = []
     lines = _lines(given)
     status = _status(info, tags)
@@ -470,10 +455,7 @@ def _lines(given: Any) -> tuple[Line, ...]:
 
 
 def _line(one: Mapping[str, Any], line_id: str, field: str) -> Line:
-    quantity = whole(one.get("num"))
-    if quantity is None or not 1 <= quantity <= MAX_QUANTITY:
-        says = f"{field}.num must be an integer from 1 to {MAX_QUANTITY}"
-        raise Fault("bad-quantity", f"{field}.num 须为 1 以上的整数", says, f"{field}.num")
+    quantity = reading.quantity(one.get("num"), f"{field}.num")
     listed = _yuan(one["price"], f"{field}.price") if _stated(one.get("price")) else None
     if listed is None or _stated(one.get("discount_price")):
         each = _yuan(one.get("discount_price"), f"{field}.discount_price")
@@ -488,7 +470,7 @@ def _line(one: Mapping[str, Any], line_id: str, field: str) -> Line:
         title=said(one.get("title")),
         spec=_spec(one.get("sku_properties_name")),
         list_price=listed,
-        gift=_true(one.get("is_present")),
+        gift=reading.true(one.get("is_present")),
         # a price that was raised is no discount: the sums differ, and that is said
         discount=None if paid is None else max((each * quantity if due is None else due) - paid, 0),
     )
@@ -506,7 +488,7 @@ def _code(one: Mapping[str, Any]) -> str | None:
 
 
 def _spec(given: Any) -> dict[str, str]:
-    return reading.spec((said(one.get("k")), said(one.get("v"))) for one in parts(_nested(given)))
+    return reading.spec((said(one.get("k")), said(one.get("v"))) for one in parts(given))
 
 
 def _plain(value: Any) -> str | None:
@@ -541,7 +523,7 @@ def _method(info: Mapping[str, Any]) -> str | None:
 def _address(given: Mapping[str, Any], *, fetched: bool, tags: list[str]) -> Address | None:
     person = Address(name=_plain(given.get("receiver_name")), phone=_plain(given.get("receiver_tel")))
     if not fetched:
-        extra = part(_nested(given.get("address_extra")))
+        extra = part(given.get("address_extra"))
         try:
             place = reading.coordinates(_degrees(extra.get("lat")), _degrees(extra.get("lon")), "address_extra")
         except Fault:
@@ -577,11 +559,11 @@ def _customs(lines: Sequence[Line], rows: Sequence[Mapping[str, Any]]) -> Custom
 
 def _presale(info: Mapping[str, Any], money: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
     phases = bool(parts(money.get("phase_payments")))
-    return phases or bool(_true(part(info.get("order_tags")).get("is_preorder"))) or any(map(_ahead, rows))
+    return phases or bool(reading.true(part(info.get("order_tags")).get("is_preorder"))) or any(map(_ahead, rows))
 
 
 def _ahead(line: Mapping[str, Any]) -> bool:
-    return bool(_true(line.get("is_pre_sale")))
+    return bool(reading.true(line.get("is_pre_sale")))
 
 
 def _remark(given: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -591,7 +573,7 @@ def _remark(given: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str 
         return own
     words: list[str] = []
     for one in rows:
-        answers = _nested(one.get("buyer_messages"))
+        answers = reading.opened(one.get("buyer_messages"))
         listed = part(answers).values() if isinstance(answers, dict) else [answers]
         words += [word for value in listed if (word := said(value)) is not None]
     return "；".join(words) or None

@@ -118,7 +118,7 @@ class _Demo:
         self._topics()
         self._postgres()
         # only what the processes need before the first order; the peak itself is dated when they are ready
-        shop = make(orders, rate=rate, start=_now(), marketplaces=MARKETPLACES)
+        shop = make(orders, rate=rate, start=_now(), marketplaces=MARKETPLACES, payments=True)
         self._load(shop)
         self._start(shop)
         result, unsure = asyncio.run(self._peak(orders, rate))
@@ -154,7 +154,7 @@ class _Demo:
         assert self._broker is not None
         port, self._market_port = broker.free_port(), broker.free_port()
         prefix = f"{self._given.topic_prefix}demo-{secrets.token_hex(3)}." if self._shared else self._given.topic_prefix
-        file = self._own("secrets.json", {shop: [secret] for shop, secret in self._market.secrets.items()})
+        file = self._own("secrets.json", self._market.doors())
         accounts = self._own("platforms.json", self._market.accounts(f"http://127.0.0.1:{self._market_port}"))
         values: dict[str, str] = {
             "BROKERS": self._broker.address,
@@ -280,7 +280,9 @@ class _Demo:
             return await self._played(orders, rate)
 
     async def _played(self, orders: int, rate: float) -> tuple[Summary, list[str]]:
-        scenario = make(orders, rate=rate, start=_now() + 500, zone=self._given.timezone, marketplaces=MARKETPLACES)
+        scenario = make(
+            orders, rate=rate, start=_now() + 500, zone=self._given.timezone, marketplaces=MARKETPLACES, payments=True
+        )
         await self._reference(scenario)
         tally = Tally(scenario)
         shops = Shops(f"http://127.0.0.1:{self._settings.intake_port}", self._market, tally.acknowledged)

@@ -20,9 +20,9 @@ import orjson
 
 from orderstream import times
 from orderstream.channels import jd, reading
-from orderstream.channels.reading import Fault, part, said
+from orderstream.channels.reading import Fault, part, said, true, unsaid
 from orderstream.platforms import Answer, Ask, Listed, Token, Transient, Unauthorised
-from orderstream.platforms.client import Check, Client, Sign
+from orderstream.platforms.client import Check, Client, Resting, Sign
 from orderstream.platforms.shared import backwards, granted
 
 PAGE = 100
@@ -51,7 +51,7 @@ _OURS = ("token", "签名", "signature", "app_key")
 
 class _Found(msgspec.Struct):
     orderTotal: int | str | None = 0  # noqa: N815  JD's name
-    orderInfoList: list[msgspec.Raw] | None = None  # noqa: N815  the same
+    orderInfoList: msgspec.Raw = msgspec.Raw()  # noqa: N815  the same
 
 
 class _Searched(msgspec.Struct):
@@ -64,7 +64,7 @@ class _Search(msgspec.Struct):
 
 class _Applied(msgspec.Struct):
     totalCount: int | str | None = 0  # noqa: N815  JD's name
-    result: list[msgspec.Raw] | None = None
+    result: msgspec.Raw = msgspec.Raw()
 
 
 class _Queried(msgspec.Struct):
@@ -77,6 +77,8 @@ class _Refunds(msgspec.Struct):
 
 _SEARCHED = msgspec.json.Decoder(_Search)
 _REFUNDED = msgspec.json.Decoder(_Refunds)
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+_NOTHING = frozenset({b"", b"null", b'""', b"{}"})
 
 
 class Jd:
@@ -95,7 +97,11 @@ class Jd:
         return await client.call(_sign(client, "jingdong.pop.order.get", ask), _check(_GET, "orderDetailInfo"))
 
     async def changed(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
-        """Orders by the time of their change, each row as it came, once more for each order that it was split from; then the refunds that were decided in that time."""
+        """Orders by the time of their change, each row as it came, then the refunds that were decided in that time.
+
+        A row of a split order's child comes once more for each order that it was split from, unless that one has been shipped:
+        then the child's own row says so.
+        """
         while since_ms < until_ms:
             end = min(since_ms + WINDOW, until_ms)
             async for one in self._orders(client, since_ms, end):
@@ -105,11 +111,28 @@ class Jd:
             since_ms = end
 
     async def _orders(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
+        left: dict[str, str] = {}
         async for page in backwards(partial(self._search, client, since_ms, until_ms), lambda one: one.orderTotal, PAGE):
-            for row in page.orderInfoList or ():
-                yield _listed(bytes(row))
-                for parent in jd.parents(bytes(row)):
-                    yield Listed(parent, None, bytes(row), {jd.PARENT: parent})
+            for row in _rows(page.orderInfoList):
+                parents = jd.parents(row)
+                for parent in {*parents} - left.keys():
+                    left[parent] = await self._left(client, parent)
+                # a number before "?"
+                told = min((left[one] for one in parents if left[one]), default="")
+                yield _listed(row, {jd.LEFT: told} if told else {})
+                for parent in parents:
+                    if left[parent] != parent:
+                        yield Listed(parent, None, row, {jd.PARENT: parent})
+
+    async def _left(self, client: Client, parent: str) -> str:
+        """What `jd.LEFT` says of a parent; "" for one that has not been shipped."""
+        try:
+            return parent if jd.shipped(await self.detail(client, parent)) else ""
+        except Transient as error:
+            # whether JD knows an order that it has split is not written anywhere: no list may wait for that
+            if isinstance(error, Resting) or error.code.startswith(("http-", "timeout")):
+                raise
+            return "?"
 
     async def _search(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Found:
         ask = {
@@ -131,8 +154,8 @@ class Jd:
 
     async def _refunds(self, client: Client, since_ms: int, until_ms: int) -> AsyncIterator[Listed]:
         async for page in backwards(partial(self._applied, client, since_ms, until_ms), lambda one: one.totalCount, REFUND_PAGE):
-            for row in page.result or ():
-                yield _listed(bytes(row))
+            for row in _rows(page.result):
+                yield _listed(row)
 
     async def _applied(self, client: Client, since_ms: int, until_ms: int, page: int) -> _Applied:
         ask = {
@@ -194,14 +217,26 @@ def _check(name: str, result: str) -> Check:
         if not found:
             raise Transient("unreadable")
         verdict = part(found.get("apiResult")) or found
-        if str(verdict.get("success", True)).lower() != "true":
+        stated = verdict.get("success")
+        if not unsaid(stated) and not true(stated):
             code = said(verdict.get("numberCode"), verdict.get("englishErrCode"), verdict.get("errorCode")) or ""
             raise Transient(code if _CODE.fullmatch(code) else "error")
 
     return check
 
 
-def _listed(row: bytes) -> Listed:
+def _rows(given: msgspec.Raw) -> list[bytes]:
+    """The rows of a list, each as it came; of what JD writes where there are none, none. Raises Transient."""
+    text = bytes(given)
+    if text in _NOTHING:
+        return []
+    try:
+        return [bytes(row) for row in _ROWS.decode(text if text[:1] == b"[" else b"[" + text + b"]")]
+    except msgspec.DecodeError:
+        raise Transient("unreadable") from None
+
+
+def _listed(row: bytes, headers: Mapping[str, str] | None = None) -> Listed:
     """A row of a list: an order with the time that its `updated_at` will have, or a refund, which always comes in."""
     try:
         value = part(orjson.loads(row))
@@ -210,4 +245,4 @@ def _listed(row: bytes) -> Listed:
         value, modified = {}, None
     status = jd.STATUS.get(said(value.get("orderState")) or "", "created")
     at = None if modified is None or "applyRefundSum" in value else reading.as_of(modified, status)
-    return Listed(said(value.get("orderId")) or "", at, row)
+    return Listed(said(value.get("orderId")) or "", at, row, headers or {})

@@ -10,6 +10,7 @@ others and is given twenty times a day.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 from pydantic import SecretStr
 
-from orderstream.channels.reading import said
+from orderstream.channels.reading import said, true, unsaid, whole
 from orderstream.channels.wechat import CHANNEL, REFUND_DONE, aftersale_done, polled
 from orderstream.orders import Order, Raw
 from orderstream.platforms import Answer, Ask, Listed, Token, Transient, Unauthorised
@@ -35,6 +36,7 @@ WORN = frozenset({40001, 40014, 41001, 42001})
 """The token is none, or no longer one."""
 BARRED = frozenset({40013, 40125, 40164, 41002, 41004, 48001})
 """App id, secret, address or right are not what it takes: only a person can help."""
+_CODE = re.compile(r"-?[0-9]{1,9}")
 WAITS = {45009: 60.0, 45011: 1.0}
 """A day's quota is used up, or a minute's: seconds to call nothing."""
 
@@ -105,10 +107,10 @@ class WeChat:
         }
         answer = await client.call(_ask("/cgi-bin/stable_token", asked), _check, anonymous=True)
         given = _object(answer)
-        value, seconds = given.get("access_token"), given.get("expires_in")
-        if not isinstance(value, str) or not value:
+        value, seconds = said(given.get("access_token")), whole(given.get("expires_in"))
+        if value is None:
             raise Transient("no-token")
-        ends = time.time_ns() // 1_000_000 + seconds * SECOND if isinstance(seconds, int) and seconds > 0 else None
+        ends = time.time_ns() // 1_000_000 + seconds * SECOND if seconds else None
         return Token(SecretStr(value), ends)
 
 
@@ -136,11 +138,13 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _check(answer: Answer) -> None:
-    code = _object(answer.body).get("errcode", 0)
+    given = _object(answer.body).get("errcode")
+    stated = "0" if unsaid(given) else said(given)
+    if stated is None or not _CODE.fullmatch(stated):
+        raise Transient("unreadable")
+    code = int(stated)
     if code == 0:
         return
-    if not isinstance(code, int):
-        raise Transient("unreadable")
     if code in WORN or code in BARRED:
         raise Unauthorised(f"errcode-{code}")
     # everything else is tried again, also what the platform thinks up tomorrow
@@ -174,7 +178,7 @@ async def _pages(client: Client, path: str, asked: Mapping[str, Any], name: str)
         for start in range(0, len(numbers), WIDTH):
             yield numbers[start : start + WIDTH]
         following = said(page.get("next_key")) or ""
-        if page.get("has_more") is not True:
+        if not true(page.get("has_more")):
             return
         if not following or following == key:
             break

@@ -13,7 +13,7 @@ import msgspec
 from pydantic import SecretStr
 
 from orderstream.channels import youzan
-from orderstream.channels.reading import Fault, optional_beijing, part, said, whole
+from orderstream.channels.reading import Fault, optional_beijing, part, said, true, whole
 from orderstream.platforms import Answer, Ask, Gone, Listed, Token, Transient, Unauthorised
 from orderstream.platforms.client import Client, Sign
 from orderstream.times import SECOND, beijing
@@ -31,7 +31,7 @@ _NOT_FOUND = 5000, "trade not found"
 
 class _List(msgspec.Struct):
     total_results: Any = None
-    full_order_info_list: list[msgspec.Raw] = []
+    full_order_info_list: list[msgspec.Raw] | None = None
 
 
 class _Page(msgspec.Struct):
@@ -81,7 +81,7 @@ class Youzan:
                     middle = since + max((until - since) // 2 // SECOND * SECOND, SECOND)
                     stretches += [(middle, until), (since, middle)]
                     break
-                for row in listed.full_order_info_list:
+                for row in listed.full_order_info_list or ():
                     one = _row(bytes(row), until)
                     if one is not None:
                         yield one
@@ -152,7 +152,7 @@ def _data(answer: Answer) -> dict[str, Any]:
         raise Transient("unreadable") from None
     gateway = part(found.get("gw_err_resp"))
     code = whole(gateway.get("err_code") if gateway else found.get("code"))
-    if not gateway and code == _SUCCESS and found.get("success") is not False:
+    if not gateway and code == _SUCCESS and true(found.get("success")) is not False:
         return part(found.get("data"))
     named = "unreadable" if code is None else str(code)
     if code in _LIMITED:

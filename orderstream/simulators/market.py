@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import orjson
 from fastapi import FastAPI
 
 from orderstream.channels import api, shopify
-from orderstream.simulators import assortment, douyin, jd, taobao, wechat, youzan
+from orderstream.simulators import assortment, douyin, jd, taobao, wechat, wechatpay, youzan
 from orderstream.simulators import shopify as shop
 from orderstream.simulators.assortment import Article
 from orderstream.simulators.drafts import Draft, Event
@@ -61,7 +62,8 @@ class Market:
     def __init__(self, shops: Iterable[str], *, trouble: Trouble | None = None, poll_seconds: float = 2.0) -> None:
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         self.secrets: dict[str, str] = {}
-        """What each shop's webhooks are signed with, where there are any."""
+        """What each shop's own webhooks are signed with, where there are any."""
+        self._merchant = wechatpay.Merchant()
         self._seats: dict[str, Seat] = {}
         self._newest: dict[str, tuple[Draft, Event]] = {}
         self._poll = poll_seconds
@@ -75,6 +77,13 @@ class Market:
             if seat.secret:
                 self.secrets[name] = seat.secret
             self.app.mount(f"/{name}", seat.app)
+
+    def doors(self) -> dict[str, list[str]]:
+        """`ORDERSTREAM_SECRETS` for these shops: what each signs with, and WeChat Pay for those of channel `api`."""
+        return {
+            name: [secret, self._merchant.secret] if name.startswith("api:") else [secret]
+            for name, secret in self.secrets.items()
+        }
 
     def accounts(self, url: str) -> dict[str, Any]:
         """`ORDERSTREAM_PLATFORMS` for the shops that have one. url: where `app` is served."""
@@ -98,9 +107,12 @@ class Market:
         seat.happened(delivery, *known, lost)
 
     def posting(self, delivery: Delivery) -> Posting | None:
-        """The webhook of a delivery, signed now; None where its platform sends none."""
+        """The webhook of a delivery, sealed and signed now; None where its platform sends none."""
         if delivery.channel in SILENT:
             return None
+        if delivery.notice:
+            headers, sealed = self._merchant.notify(orjson.loads(delivery.body), int(time.time()))
+            return Posting(delivery.body, sealed, headers)
         return posting(delivery, self.secrets[f"{delivery.channel}:{delivery.shop}"])
 
 

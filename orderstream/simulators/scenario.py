@@ -23,8 +23,9 @@ import orjson
 
 from orderstream import times
 from orderstream.channels import channel as channel_of
+from orderstream.channels import wechatpay as pay
 from orderstream.orders import Raw
-from orderstream.simulators import api, douyin, jd, shopify, taobao, wechat, youzan
+from orderstream.simulators import api, douyin, jd, shopify, taobao, wechat, wechatpay, youzan
 from orderstream.simulators import assortment as goods
 from orderstream.simulators.drafts import Draft, Event, Line, compact
 from orderstream.simulators.people import DEQING, HANGZHOU, HUZHOU, People, Person
@@ -81,7 +82,7 @@ class Delivery:
     """One webhook. at: ms after the scenario's start at which the shop sends it; topic: Shopify's X-Shopify-Topic.
 
     revision, status: what the body says of the order; repeat: the same bytes were sent before. told: what it was made from, where
-    a platform's API tells it as well.
+    a platform's API tells it as well. notice: it is WeChat Pay that tells it, and body what is within its seal.
     """
 
     at: int
@@ -94,6 +95,13 @@ class Delivery:
     status: str = "paid"
     repeat: bool = False
     told: tuple[Draft, Event] | None = None
+    notice: bool = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What intake keeps of the webhook's headers; a signature's value is nobody's after it."""
+        topic = {"x-shopify-topic": self.topic} if self.topic is not None else {}
+        return topic | ({pay.SIGNATURE: "simulated"} if self.notice else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +155,18 @@ def make(
     first_order: int = 0,
     first_buyer: int = 0,
     marketplaces: Sequence[str] = (),
+    payments: bool = False,
 ) -> Scenario:
     """A peak of `orders` distinct orders at about `rate` a second, event times around `start` (ms UTC).
 
     zone: the shop's; the address past its *day's* limit is kept on one calendar day. first_order, first_buyer: how many there
     were before, for one peak after another: orders are then new ones, and the same first_buyer and seed bring the same people.
     marketplaces: of `MARKETPLACES`, those that sell besides: `beside` orders more each, and nothing of the others changes.
+    payments: as many more of the mini-program's, of which WeChat Pay tells that they are paid.
     """
     if orders < 1 or rate <= 0:
         raise ValueError("a scenario needs at least one order and a rate above zero")
-    return _Peak(orders, rate, seed, start, zone, first_order, first_buyer).run(marketplaces)
+    return _Peak(orders, rate, seed, start, zone, first_order, first_buyer).run(marketplaces, payments=payments)
 
 
 def beside(orders: int) -> int:
@@ -191,8 +201,8 @@ def replay(scenario: Scenario, *, transit_ms: int = 3) -> Iterable[dict[str, Any
             record["body"] = orjson.loads(delivery.body)
         except orjson.JSONDecodeError:
             record["body_base64"] = base64.b64encode(delivery.body).decode()
-        if delivery.topic is not None:
-            record["headers"] = {"x-shopify-topic": delivery.topic}
+        if delivery.headers:
+            record["headers"] = delivery.headers
         detail = detail_of(delivery)
         if detail is not None:
             record["detail"] = orjson.loads(detail)
@@ -227,7 +237,7 @@ class _Peak:
         self.shelf = [a for a in goods.ARTICLES if a.group in ("shelf", "bundle", "floor")]
         self.hot = [a for a in goods.ARTICLES if a.group == "hot"]
 
-    def run(self, marketplaces: Sequence[str]) -> Scenario:
+    def run(self, marketplaces: Sequence[str], *, payments: bool) -> Scenario:
         room = int(self.size * 0.6)
         doubles = max(1, round(176 * min(1.0, self.size / FULL))) if self.size >= 20 else 0
         room -= doubles
@@ -261,6 +271,8 @@ class _Peak:
         # last of all, so that they change nothing that was drawn before
         if marketplaces:
             self._marketplaces(marketplaces)
+        if payments:
+            self._payments(beside(self.size))
         self.deliveries.sort(key=lambda d: (d.at, d.order_id))
         return Scenario(
             start=self.start,
@@ -719,6 +731,58 @@ class _Peak:
             paid = draft.created + self._soon()
             self._deliver(draft, paid, status="paid", revision=2)
             self._deliver(draft, paid + self._soon(), status="cancelled", revision=3)
+
+    # WeChat Pay, which tells of the mini-program's orders beside it
+
+    def _payments(self, count: int) -> None:
+        """Orders that the mini-program tells of before they are paid; that they are, and what went back, WeChat Pay says."""
+        few = 1 + count // 60
+        for i in range(few):
+            at = 0.1 + 0.7 * i / few
+            draft = self._waiting(at, rules=("platform-hold",), incident="paid-twice", tag="payment-differs")
+            first = self._notice(draft, draft.created + self._soon())
+            self._notice(draft, first.at + self._soon(), payment="again", revision=3)
+            draft = self._waiting(at + 0.05, rules=("platform-hold",), incident="paid-wrong", tag="payment-differs")
+            self._notice(draft, draft.created + self._soon(), amount=draft.total - 1_000)
+            draft = self._waiting(at + 0.1, outcome="withdrawn", incident="paid-back")
+            self._back(draft, self._notice(draft, draft.created + self._soon()), draft.total, "refunded")
+            draft = self._waiting(at + 0.15, rules=("refund-open",), incident="paid-part-back")
+            self._back(draft, self._notice(draft, draft.created + self._soon()), 1_000, "refunding")
+        for i in range(plain := count - 4 * few):
+            draft = self._waiting((i + self.rng.random()) / plain)
+            # one in five is known at WeChat Pay before the mini-program has told of its order; one in five is said again
+            notice = self._notice(draft, draft.created - 300 if i % 5 == 1 else draft.created + self._soon())
+            if i % 5 == 3:
+                self.deliveries.append(replace(notice, at=notice.at + self.rng.randint(150, 4_000), repeat=True))
+        self._note("paid-twice", "微信支付：一单付款两次", "WeChat Pay: one order paid twice", few)
+        self._note("paid-wrong", "微信支付：实付与订单金额不符", "WeChat Pay: another sum than the order costs", few)
+        self._note("paid-back", "微信支付：全额退款", "WeChat Pay: all of it refunded", few)
+        self._note("paid-part-back", "微信支付：部分退款", "WeChat Pay: a part refunded", few)
+
+    def _waiting(self, share: float, **labels: Any) -> Draft:
+        """A clean order of the mini-program that nobody has paid yet."""
+        draft = self._market_draft("api", self._moment(share))
+        self._send(draft, status="created", revision=1, **labels)
+        return draft
+
+    def _notice(self, draft: Draft, at: int, *, amount: int | None = None, payment: str = "", revision: int = 2) -> Delivery:
+        """That it is paid: what it costs, or another amount (fen). at: ms after start; payment: tells two of one order apart."""
+        paid = draft.total if amount is None else amount
+        said = wechatpay.transaction(wechatpay.MCHID, draft.name, paid, wechatpay.time(self.start + at), payment=payment)
+        return self._told(draft, at, said, "paid", revision)
+
+    def _back(self, draft: Draft, notice: Delivery, amount: int, status: str) -> None:
+        """That fen went back after the notice of its payment."""
+        at = notice.at + self._soon()
+        refund = f"5030000{draft.name}"
+        said = wechatpay.refund(wechatpay.MCHID, draft.name, refund, amount, draft.total, wechatpay.time(self.start + at))
+        self._told(draft, at, said, status, 3)
+
+    def _told(self, draft: Draft, at: int, said: dict[str, Any], status: str, revision: int) -> Delivery:
+        sent = max(0, at) + self.rng.randint(20, 250)
+        told = Delivery(sent, draft.channel, draft.shop, compact(said), draft.order_id, None, revision, status, notice=True)
+        self.deliveries.append(told)
+        return told
 
     # small parts
 

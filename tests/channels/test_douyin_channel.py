@@ -219,7 +219,7 @@ def test_a_line_s_code(row: dict[str, Any], code: str | None) -> None:
     ("path", "value", "code", "field"),
     [
         ("create_time", "2026-11-11", "bad-time", "detail.create_time"),
-        ("create_time", 1_794_330_000_000, "bad-time", "detail.create_time"),
+        ("create_time", 1_794_330_000_000_000, "bad-time", "detail.create_time"),
         ("pay_amount", "-1", "bad-amount", "detail.pay_amount"),
         ("pay_amount", 553.2, "bad-amount", "detail.pay_amount"),
         ("sku_order_list", [], "no-lines", "detail.sku_order_list"),

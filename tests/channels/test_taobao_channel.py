@@ -400,7 +400,7 @@ def test_a_red_packet_without_a_unit() -> None:
     [
         ("payment", "NaN", "bad-amount", "trade.payment"),
         ("payment", None, "bad-amount", "trade.payment"),
-        ("created", "2026-11-11T00:00:01", "bad-time", "trade.created"),
+        ("created", 20_261_111, "bad-time", "trade.created"),
         ("modified", "2026-13-11 00:00:01", "bad-time", "trade.modified"),
         ("orders", {"order": []}, "no-lines", "trade.orders"),
         ("orders", None, "no-lines", "trade.orders"),

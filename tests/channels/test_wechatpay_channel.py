@@ -43,6 +43,9 @@ SECRETS = (
 )
 SIGNED = {SIGNATURE: "what intake keeps of the delivery"}
 STAMP = 1_794_326_402
+SP, SUB = "1800000001", "1900000001"
+PROVIDER = simulator.secret(SP, KEY, SERIAL, SIGNING).encode()
+ITS_MERCHANT = simulator.secret(f"{SP}/{SUB}", KEY, SERIAL, SIGNING).encode()
 PAYMENT = simulator.transaction(MCHID, "A1001", 35_800, "2026-11-11T00:00:02+08:00")
 REFUND = simulator.refund(MCHID, "A1001", "50000000382019052709732678859", 17_900, 35_800, "2026-11-11T00:01:00+08:00")
 
@@ -104,6 +107,59 @@ def test_what_is_inside_must_be_this_merchant_s() -> None:
     other = simulator.transaction("1900000002", "A1001", 1, "2026-11-11T00:00:02+08:00")
     refused("unreadable", *simulator.notify(other, KEY, SERIAL, SIGNING, STAMP))
     refused("unreadable", *simulator.notify(PAYMENT, KEY[::-1], SERIAL, SIGNING, STAMP))
+
+
+def of_provider(resource: Any, sub: str = SUB) -> Any:
+    """The message as it is told where a service provider takes the money for its merchants."""
+    return {**{name: value for name, value in resource.items() if name != "mchid"}, "sp_mchid": SP, "sub_mchid": sub}
+
+
+def combined(mchid: str, *subs: str) -> Any:
+    """Several orders paid at once, A1 and on; of each: who sells it."""
+    paid = {"total_amount": 35_800, "payer_amount": 30_000, "currency": "CNY", "payer_currency": "CNY"}
+    orders = [
+        {"mchid": mchid, "sub_mchid": sub, "out_trade_no": f"A{at}", "transaction_id": f"420{at}", "trade_state": "SUCCESS",
+         "success_time": "2026-11-11T00:00:02.120+08:00", "amount": paid}
+        for at, sub in enumerate(subs, 1)
+    ]  # fmt: skip
+    return {"combine_mchid": mchid, "combine_out_trade_no": "P1", "sub_orders": orders, "combine_payer_info": {"openid": "o1"}}
+
+
+def carried(resource: Any, secret: bytes) -> list[Any]:
+    """What each message of a notification is read as."""
+    found = verify(*simulator.notify(resource, KEY, SERIAL, SIGNING, STAMP), secrets=(secret,))
+    return [parse(body) for body in found.bodies]
+
+
+def test_orders_that_were_paid_at_once_are_a_record_each() -> None:
+    """Each under its own number, for what it costs itself; a list that is none is kept whole and rejected."""
+    (one, two) = carried(combined(MCHID, "", ""), SECRETS[0])
+    assert one == Paid("api:main:A1", "4201", 35_800, "CNY", 1_794_326_402_120)
+    assert (two.order_id, two.payment_id) == ("api:main:A2", "4202")
+    for odd in (None, [], {}, "x", [combined(MCHID, "")["sub_orders"][0]] * 1_001):
+        (kept,) = carried({**combined(MCHID), "sub_orders": odd}, SECRETS[0])
+        assert isinstance(kept, Rejected)
+
+
+@pytest.mark.parametrize("resource", [PAYMENT, REFUND])
+def test_a_service_provider_s_message_is_its_merchant_s(resource: Any) -> None:
+    """By the provider's own secret for all of its merchants, by one that names a merchant for that one alone."""
+    for secret in (PROVIDER, ITS_MERCHANT):
+        assert carried(of_provider(resource), secret) == [parse(resource)]
+    assert carried(of_provider(resource, "1900000009"), PROVIDER)
+    headers, body = simulator.notify(of_provider(resource, "1900000009"), KEY, SERIAL, SIGNING, STAMP)
+    refused("unreadable", headers, body, secrets=(ITS_MERCHANT,))
+    refused("unreadable", headers, body)
+    of_two = combined(SP, SUB, "1900000009")
+    assert [one.order_id for one in carried(of_two, PROVIDER)] == ["api:main:A1", "api:main:A2"]
+    assert [one.order_id for one in carried(of_two, ITS_MERCHANT)] == ["api:main:A1"]
+
+
+def test_what_is_about_no_payment_is_skipped() -> None:
+    """A score or a coupon comes to the same address: taken, so that it is not sent for a day, and said to be nothing."""
+    for other in ({"mchid": MCHID, "out_order_no": "x", "state": "DOING"}, {"stock_creator_mchid": "9", "coupon_id": "1"}, {}):
+        (found,) = carried(other, SECRETS[0])
+        assert isinstance(found, Skip)
 
 
 @settings(max_examples=30, deadline=None)
@@ -194,7 +250,7 @@ def test_what_moved_no_money_is_skipped_and_what_is_none_rejected(base: Any, pat
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([PAYMENT, REFUND]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from([PAYMENT, REFUND, of_provider(PAYMENT), combined(MCHID, "")["sub_orders"][0]]))
 def test_nothing_anywhere_makes_the_parser_raise(seed: int, base: Any) -> None:
     """Faults of structure and damaged bytes: a value, under the order's own key."""
     body = mutated(Random(seed), json.dumps(base).encode())

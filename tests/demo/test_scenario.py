@@ -13,21 +13,22 @@ import pytest
 
 from orderstream import times
 from orderstream.catalogue import Catalogue
-from orderstream.channels import channel
+from orderstream.channels import Push, channel
 from orderstream.identity import Keys
-from orderstream.orders import Order, Raw, Rejected
+from orderstream.orders import Order, Paid, Raw, Refund, Rejected
 from orderstream.pipeline import Pipeline
 from orderstream.replay import read_file
 from orderstream.rules import pack
 from orderstream.rules.book import PackBook
 from orderstream.settings import data_file
 from orderstream.simulators import Scenario, make, write_catalogue, write_replay
+from orderstream.simulators.market import Market
 from orderstream.simulators.scenario import ASKED_ABOUT_REFUNDS, HOLDING, MARKETPLACES, VARIANT_IN_TITLE, beside, detail_of
 from orderstream.times import HOUR, MINUTE, SECOND
 
 START = times.parse("2026-11-11T20:00:00+08:00")
 FULL = make(3000, rate=50, start=START)
-SEVEN = make(3000, rate=50, start=START, marketplaces=MARKETPLACES)
+SEVEN = make(3000, rate=50, start=START, marketplaces=MARKETPLACES, payments=True)
 EVERY = {
     "segment-burst", "double-orders", "payment-shared", "address-sum", "gift-without-main", "price-deviation", "unusual-address",
     "near-threshold", "wrong-variant", "unknown-article", "late", "cancelled", "cross-border", "platform-hold", "rejected",
@@ -85,6 +86,41 @@ def test_marketplaces_come_on_top_and_change_nothing(orders):
         assert ("market-refund" in theirs, "market-hold" in theirs) == (name not in ASKED_ABOUT_REFUNDS, name in HOLDING)
     counts = Counter(e.incident for e in whole.expected.values() if e.incident and (e.rules or e.outcome == "withdrawn"))
     assert all(counts[i.id] == i.orders > 0 for i in whole.incidents if i.id.startswith(("market-", "two-")))
+
+
+@pytest.mark.parametrize("orders", [80, 3000])
+def test_payments_come_on_top_and_change_nothing(orders):
+    """Orders of the mini-program that wait until WeChat Pay says that they are paid, at times before the site has told of them."""
+    alone = make(orders, rate=50, start=START, marketplaces=MARKETPLACES)
+    whole = make(orders, rate=50, start=START, marketplaces=MARKETPLACES, payments=True)
+    new = set(whole.expected) - set(alone.expected)
+    assert tuple(d for d in whole.deliveries if d.order_id not in new) == alone.deliveries
+    assert {o.rpartition(":")[0] for o in new} == {"api:main"}
+    assert len(new) == beside(orders)
+    by_order = defaultdict(list)
+    for d in whole.deliveries:
+        if d.order_id in new:
+            by_order[d.order_id].append(d)
+    assert all([d.status for d in ds if not d.notice] == ["created"] and any(d.notice for d in ds) for ds in by_order.values())
+    assert any(ds[0].notice for ds in by_order.values())
+    assert any(d.repeat for ds in by_order.values() for d in ds)
+    counts = Counter(whole.expected[o].incident for o in new)
+    assert all(counts[i.id] == i.orders > 0 for i in whole.incidents if i.id.startswith("paid-"))
+    assert {i.id for i in whole.incidents if i.id.startswith("paid-")} == {
+        "paid-twice", "paid-wrong", "paid-back", "paid-part-back"
+    }  # fmt: skip
+
+
+def test_a_notice_comes_in_at_the_mini_program_s_door():
+    """Sealed and signed as WeChat Pay does it, proved by what intake is told of the shop, and kept as it was drawn."""
+    market = Market(["api:main"])
+    notice = next(d for d in SEVEN.deliveries if d.notice)
+    posting = market.posting(notice)
+    push = Push(posting.body, {name.lower(): value for name, value in posting.headers.items()})
+    secrets = [secret.encode() for secret in market.doors()["api:main"]]
+    stamp = int(push.headers["wechatpay-timestamp"]) * 1000
+    proved = channel("api").verify(push, secrets, stamp)
+    assert (proved.how, proved.bodies) == ("rsa-sha256", (notice.body,))
 
 
 def test_full_size_has_every_incident_as_told():
@@ -286,19 +322,19 @@ def test_catalogue_and_replay_are_of_the_published_form(tmp_path):
 
 
 def test_every_payload_is_read_by_its_channel_as_meant():
-    """Each delivery parses to an order of the id that the scenario says, the rejected ones to a reject, none to a skip."""
+    """Each delivery parses to an order (WeChat Pay's to its payment or refund) of the id that the scenario says, the rejected ones to a reject."""
     for d in SEVEN.deliveries:
-        headers = {"x-shopify-topic": d.topic} if d.topic else {}
-        raw = Raw(d.channel, d.shop, SEVEN.start + d.at, d.body, headers, detail=detail_of(d))
+        raw = Raw(d.channel, d.shop, SEVEN.start + d.at, d.body, d.headers, detail=detail_of(d))
         parsed = channel(d.channel).parse(raw)
-        assert isinstance(parsed, Rejected if SEVEN.expected[d.order_id].outcome == "rejected" else Order), (d.order_id, parsed)
+        meant = Rejected if SEVEN.expected[d.order_id].outcome == "rejected" else Paid | Refund if d.notice else Order
+        assert isinstance(parsed, meant), (d.order_id, parsed)
         assert parsed.order_id == d.order_id
 
 
 @pytest.mark.parametrize(("orders", "rate"), [(1000, 50), (80, 200), (400, 2)])
 def test_the_kernel_with_the_standard_pack_says_what_is_expected(tmp_path, orders, rate):
     """Replayed through the line in process, each order ends as labelled: every incident caught, no false alarm."""
-    scenario = make(orders, rate=rate, start=START, marketplaces=MARKETPLACES)
+    scenario = make(orders, rate=rate, start=START, marketplaces=MARKETPLACES, payments=True)
     write_catalogue(tmp_path / "catalogue.jsonl", scenario)
     write_replay(tmp_path / "replay.jsonl", scenario)
     keys = Keys(b"k")

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from pydantic import SecretStr
@@ -17,6 +18,7 @@ from orderstream.platforms import Listed, Transient, Unauthorised
 from orderstream.platforms.client import Client
 from orderstream.platforms.jd import PLATFORM, sign
 from orderstream.simulators import jd
+from orderstream.simulators.drafts import Draft
 from orderstream.simulators.jd import Jos
 from orderstream.simulators.trouble import Trouble
 from tests.platforms import simulated
@@ -80,18 +82,49 @@ def test_a_row_that_changes_while_pages_are_read_hides_no_other() -> None:
 
 def test_the_row_of_a_child_comes_once_more_for_its_parent() -> None:
     """Under the parent's number, with the same bytes."""
-    jos, one = Jos(), draft(extra={"parentOrderId": "290000000077"})
-    jos.happened(jd.body(one, event(one), ARTICLES))
+    parent, child = draft(77), draft(extra={"parentOrderId": draft(77).name})
+    row, again = split(parent, child, "WAIT_SELLER_STOCK_OUT")
+    assert (row.number, row.headers) == (child.name, {})
+    assert (again.number, again.body) == (parent.name, row.body)
+    gone = CHANNEL.parse(Raw("jd", "main", START, again.body, dict(again.headers)))
+    assert gone == Replaced(parent.order_id, child.order_id)
+
+
+@pytest.mark.parametrize("state", ["WAIT_GOODS_RECEIVE_CONFIRM", "FINISHED_L", "WAIT_SELLER_DELIVERY", "DELIVERY_RETURN"])
+def test_the_children_of_what_has_left_wait_for_a_person(state: str) -> None:
+    """Nobody is told that the parent is withdrawn, and no child is shipped as if nothing had been."""
+    parent, child = draft(77), draft(extra={"parentOrderId": draft(77).name})
+    (row,) = split(parent, child, state)
+    order = CHANNEL.parse(Raw("jd", "main", START, row.body, dict(row.headers)))
+    assert isinstance(order, Order)
+    assert order.order_id == child.order_id
+    assert order.hold is not None
+    assert parent.name in order.hold
+    assert parsed(row.body).hold is None
+
+
+def test_a_parent_that_jd_does_not_know_stops_no_list() -> None:
+    """What JD answers for an order that it has split is not known: the child comes, and says that nobody knows."""
+    child = draft(extra={"parentOrderId": "290000000077"})
+    row, again = split(None, child)
+    order = CHANNEL.parse(Raw("jd", "main", START, row.body, dict(row.headers)))
+    assert isinstance(order, Order)
+    assert (order.hold, order.tags[:2]) == (None, ("split", "parent-unknown"))
+    assert again.number == "290000000077"
+
+
+def split(parent: Draft | None, child: Draft, state: str = "") -> list[Listed]:
+    """What a list of the child's time has, with the parent at JD in a state."""
+    jos = Jos()
+    jos.happened(jd.body(child, event(child), ARTICLES))
+    if parent is not None:
+        jos.happened(orjson.dumps({**orjson.loads(jd.body(parent, event(parent), ARTICLES)), "orderState": state}))
 
     async def run() -> list[Listed]:
         async with shop(jos) as client:
             return await listed(client, START, START + 60_000)
 
-    row, again = asyncio.run(run())
-    assert (row.number, row.headers) == (one.name, {})
-    assert (again.number, again.body) == ("290000000077", row.body)
-    gone = CHANNEL.parse(Raw("jd", "main", START, again.body, dict(again.headers)))
-    assert gone == Replaced("jd:main:290000000077", one.order_id)
+    return asyncio.run(run())
 
 
 def test_refunds_come_when_they_are_decided() -> None:
