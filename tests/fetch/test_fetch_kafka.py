@@ -176,12 +176,11 @@ async def test_killed_at_any_moment_loses_nothing(fresh_topics: Callable[..., Se
         async with rig(settings) as line:
             numbers = [f"K{at}" for at in range(300)]
             await line.push("main", *(market.change("main", number) for number in numbers))
+            command = [sys.executable, "-m", "tests.brief", "tests.fetch.stand_in"]
             with (tmp_path / "log").open("w") as said:
                 for kill in (True, True, False):
                     before = sum(market.asked[number] for number in numbers)
-                    child = await asyncio.to_thread(
-                        subprocess.Popen, [sys.executable, "-m", "tests.fetch.stand_in"], env=env, stdout=said, stderr=said
-                    )
+                    child = await asyncio.to_thread(subprocess.Popen, command, env=env, stdout=said, stderr=said)
                     try:
                         if kill:
                             await until(lambda seen=before: sum(market.asked[number] for number in numbers) > seen + 50, 40)
