@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-FIRST = ("tests/faults/test_short.py", "tests/stream/test_line.py")
+FIRST = ("tests/faults/test_short.py", "tests/stream/test_line.py", "tests/engine/test_engine_stream.py")
 """What takes longest and would be waited for, begun last."""
 
 
