@@ -39,8 +39,11 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## 模拟一次直播大促 · simulated shops, a real Kafka, every incident of the articles
 	@$(BIN)/orderstream demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE)) $(if $(REPORT),--report $(REPORT))
 
+# every test that starts a process of ours would compile all of it again
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 test: setup ## 全部测试，含真实 Kafka · the whole suite, on a real broker too
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --durations=15
 
 test-fast: setup ## 不需要 Kafka 的测试 · the tests that need no broker
 	$(BIN)/pytest -m 'not stream'

@@ -18,7 +18,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from orderstream import access, topics
-from orderstream.engine.partitioner import Partitioner
 from orderstream.errors import NoBroker, TopicsUnfit
 from orderstream.rules.book import PackBook, read_record
 from orderstream.settings import Settings
@@ -200,7 +199,6 @@ async def _send_all(brokers: str, records: list[Outgoing], client: Client) -> in
         acks="all",
         enable_idempotence=True,
         max_request_size=4 << 20,
-        partitioner=Partitioner(),
         **(client or {}),
     )
     try:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -17,8 +18,19 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from orderstream import access, topics
 from orderstream import broker as kafka
 from orderstream.settings import PREFIX, Settings
+from tests import parts
 
 KEY = "key-of-the-tests"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        parts.in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> parts.FromBothEnds:
+    return parts.make_scheduler(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,6 +63,8 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     own = kafka.start(settings, tmp_path_factory.mktemp("kafka"), port=0)
     topics.now(_clean_at_once(own.address))
     yield own.address
+    # its data is nobody's any more: putting it in order takes seconds
+    own.kill()
     own.stop()
 
 
@@ -68,7 +82,8 @@ async def _clean_at_once(address: str) -> None:
 def fresh_topics(brokers: str) -> Iterator[Callable[..., Settings]]:
     """`fresh_topics(**settings)`: the full, empty topic set under a prefix of this test's own, and the Settings that name it.
 
-    The prefix is in the returned settings and, while the test runs, in ORDERSTREAM_TOPIC_PREFIX; so are ORDERSTREAM_BROKERS
+    A topic has two partitions where the test does not say how many: to make and to delete eight of each costs it a second. The
+    prefix is in the returned settings and, while the test runs, in ORDERSTREAM_TOPIC_PREFIX; so are ORDERSTREAM_BROKERS
     and each override, so that `topics.name(…)` and subprocesses agree. The topics are deleted after the test.
     """
     made: list[Settings] = []
@@ -76,7 +91,7 @@ def fresh_topics(brokers: str) -> Iterator[Callable[..., Settings]]:
 
     def make(prefix: str | None = None, **overrides: object) -> Settings:
         chosen = f"t{uuid.uuid4().hex[:8]}." if prefix is None else prefix
-        values = {"brokers": brokers, "topic_prefix": chosen, **overrides}
+        values = {"brokers": brokers, "topic_prefix": chosen, "partitions": 2, **overrides}
         settings = Settings.load(**values)
         if prefix is not None:
             topics.now(topics.delete(brokers, settings))

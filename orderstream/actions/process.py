@@ -25,7 +25,6 @@ from orderstream.board import store
 from orderstream.board.agreed import terms
 from orderstream.board.store import Pool, answering
 from orderstream.broker import require
-from orderstream.engine.partitioner import Partitioner
 from orderstream.errors import NoBroker, NoDatabase, UserError
 from orderstream.metrics import Metrics
 from orderstream.process import bound, shown, told_to_end
@@ -62,7 +61,6 @@ class Actions:
             acks="all",
             enable_idempotence=True,
             client_id="orderstream-actions",
-            partitioner=Partitioner(),
             **access.client(settings),
         )
         self._consumer = AIOKafkaConsumer(

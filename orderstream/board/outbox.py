@@ -19,7 +19,6 @@ from orderstream.board import store
 from orderstream.board.consume import pause
 from orderstream.board.metrics import BoardMetrics
 from orderstream.board.store import Db
-from orderstream.engine.partitioner import Partitioner
 from orderstream.errors import NoDatabase
 from orderstream.settings import Settings
 
@@ -69,7 +68,6 @@ async def _send(settings: Settings, place: str, stop: asyncio.Event, metrics: Bo
                 bootstrap_servers=settings.brokers,
                 acks="all",
                 enable_idempotence=True,
-                partitioner=Partitioner(),
                 **access.client(settings),
             )
             await producer.start()

@@ -28,7 +28,11 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.stream
 
-PRELUDE = "from orderstream.actions import ledger, plan, work; ledger.LEASE = 3000; plan.GATHER = 200; work.PATIENCE = 1000\n"
+PRELUDE = """
+import tests.brief
+from orderstream.actions import ledger, plan, work
+ledger.LEASE, plan.GATHER, work.PATIENCE = 3000, 200, 1000
+"""
 """A killed process's messages are taken by the next one after three seconds."""
 
 

@@ -309,7 +309,7 @@ async def test_a_database_that_is_away_when_partitions_come_is_not_read_past():
 
 
 CRASHING = """
-import os, signal, sys
+import os, signal, sys, tests.brief
 from orderstream.consumers import erp, inbox
 real = inbox.Store.take
 moment = sys.argv.pop()
@@ -339,7 +339,7 @@ inbox.Store.take, inbox.Store.gone = take, gone
 sys.exit(erp._main())
 """
 SHIPPING = """
-import os, signal, sys
+import os, signal, sys, tests.brief
 from orderstream.consumers import inbox, wms
 moment = sys.argv.pop()
 real_say, real_ship, real_gone, count = wms.Wms.say, wms.Wms.ship, inbox.Store.gone, 0

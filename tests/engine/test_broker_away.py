@@ -42,6 +42,7 @@ async def test_a_first_record_of_a_topic_waits_for_the_broker(tmp_path: Path) ->
             await producer.enqueue("nowhere", b"x", None, 0, [])
     finally:
         await producer.stop()
+        own.kill()
         own.stop()
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.stream
 
 async def test_workers_killed_at_random_lose_nothing_and_contradict_nothing(bench: Bench) -> None:
     """Two workers, one and then both killed amid the load: every id comes out, with the one number that the changelog gives it."""
-    config = await bench.standard(slow_ms=3, poll=20)
+    config = await bench.standard(slow_ms=3, poll=20, session_s=3.0)
     workers = [bench.worker(config), bench.worker(config)]
     for worker in workers:
         await worker.holds(2)
@@ -77,7 +77,7 @@ async def test_a_worker_that_comes_or_goes_in_order_repeats_nothing(bench: Bench
 
 async def test_a_worker_that_was_away_too_long_is_not_listened_to(bench: Bench) -> None:
     """Paused beyond its session and woken: what it still writes is ignored, and it publishes nothing of it."""
-    config = await bench.standard(slow_ms=5, poll=20)
+    config = await bench.standard(slow_ms=5, poll=20, session_s=3.0)
     sleeper = bench.worker(config)
     await sleeper.holds(4)
     ids = [f"id{n}" for n in range(1500)]

@@ -101,7 +101,7 @@ def main(config: dict) -> int:
         watch=watch,
         tuning=Tuning(
             idle_interval_s=0.2,
-            session_timeout_s=6.0,
+            session_timeout_s=config.get("session_s", 6.0),
             heartbeat_s=0.5,
             max_poll_records=config.get("poll", 500),
             request_timeout_s=config.get("request_s", 30.0),

@@ -38,11 +38,18 @@ class _Span(msgspec.Struct):
 
 
 async def run(
-    home: Path, seed: int, kinds: Sequence[str], *, workers: int = 3, rate: float = 40.0, say: Callable[[str], None]
+    home: Path,
+    seed: int,
+    kinds: Sequence[str],
+    *,
+    workers: int = 3,
+    rate: float = 40.0,
+    brief: bool = False,
+    say: Callable[[str], None],
 ) -> Campaign:
     """Run it; the line for the ledger. home: its folder, kept with the evidence when something is wrong."""
     shutil.rmtree(home, ignore_errors=True)
-    system = Installation(home, workers=workers, rate=rate, seed=seed)
+    system = Installation(home, workers=workers, rate=rate, seed=seed, brief=brief)
     dice = random.Random(seed)
     spans: list[_Span] = []
     differences: list[Difference] = []

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import orjson
@@ -44,11 +45,15 @@ PARTITIONS = 6
 
 
 class Installation:
-    """An installation in `home`; `start` it, `stop` it, and in between break it. workers: how many it is to have."""
+    """An installation in `home`; `start` it, `stop` it, and in between break it. workers: how many it is to have.
 
-    def __init__(self, home: Path, *, workers: int, rate: float, seed: int) -> None:
+    brief: a group hears of a member's death sooner than it would outside of a test.
+    """
+
+    def __init__(self, home: Path, *, workers: int, rate: float, seed: int, brief: bool = False) -> None:
         self.home = home
         self.workers = workers
+        self.brief = brief
         self.supervisor = Supervisor()
         names = ["intake", "fetch", "erp", *(f"w{n}" for n in range(1, workers + 3))]
         self.links = {name: Link(name, broker.free_port()) for name in names}
@@ -115,12 +120,22 @@ class Installation:
         self._shops = asyncio.create_task(self.traffic.run())
 
     def _kafka(self) -> None:
-        """A broker of our own, started once more with a listener for each link."""
-        given = Settings.load(broker_with="java")
-        self.broker = broker.start(given, self.home / "broker", port=0, fresh=True)
+        """A broker of our own, with a listener for each link."""
+        given, configure = Settings.load(broker_with="java"), broker._configure
+
+        def with_links(home: Path, port: int, controller: int) -> None:
+            configure(home, port, controller)
+            self._link(home / "server.properties")
+
+        with patch.object(broker, "_configure", with_links):
+            self.broker = broker.start(given, self.home / "broker", port=0, fresh=True)
         self._stack.callback(self.broker.stop)
-        self.broker.kill()
-        file = self.home / "broker" / "server.properties"
+        # its data is nobody's afterwards: it need not be put in order
+        self._stack.callback(self.broker.kill)
+        self.settings = Settings.load(brokers=self.broker.address, partitions=PARTITIONS, topic_prefix="")
+
+    def _link(self, file: Path) -> None:
+        """Puts a listener for each link into a broker's properties."""
         said = dict(line.split("=", 1) for line in file.read_text().splitlines())
         for name, link in self.links.items():
             listener = name.upper()
@@ -130,8 +145,6 @@ class Installation:
         said["inter.broker.listener.name"] = "PLAINTEXT"
         said["num.network.threads"] = "1"
         file.write_text("".join(f"{name}={value}\n" for name, value in said.items()))
-        self.broker.restart()
-        self.settings = Settings.load(brokers=self.broker.address, partitions=PARTITIONS, topic_prefix="")
 
     async def _reference(self) -> None:
         """The catalogue and the pack by the operator's commands; stock, rates, floors and trusts on their topics."""
@@ -173,6 +186,8 @@ class Installation:
         """Start a process that is kept up. values: its own settings."""
         own = {"BROKERS": self.links[name].address, "STATE_DIR": str(self.home / name), **values}
         env = self.env | {PREFIX + setting: value for setting, value in own.items()}
+        if self.brief:
+            module, arguments = "tests.brief", (module, *arguments)
         return self.supervisor.add(Service(name, module, arguments, env, self.home / f"{name}.log"))
 
     def worker(self, name: str, **values: str) -> Service:

@@ -20,7 +20,7 @@ def test_a_minute_of_faults_loses_doubles_and_contradicts_nothing() -> None:
     said: list[str] = []
     # not under pytest's folder, which is emptied: what failed must be there to be looked at
     home = STATE / f"short-{os.getpid()}"
-    done = play(home, 20261111, KINDS, workers=2, rate=30.0, say=said.append)
+    done = play(home, 20261111, KINDS, workers=2, rate=30.0, brief=True, say=said.append)
 
     assert done.error == "", f"{done.error}\n{said}\n" + "\n".join(log.read_text()[-1500:] for log in home.glob("*.log"))
     assert [one.kind for one in done.rounds] == KINDS

@@ -34,6 +34,7 @@ from orderstream.settings import Settings
 from orderstream.simulators.served import served
 from orderstream.wire import read_raw
 from tests.fetch.stand_in import NAME, Market, install
+from tests.waiting import until as waiting_for
 
 pytestmark = pytest.mark.stream
 
@@ -75,12 +76,9 @@ def orders(raws: list[Raw]) -> dict[str, Order]:
     return newest
 
 
-async def until(holds: Callable[[], Any], seconds: float = 30) -> Any:
+async def until(holds: Callable[[], Any]) -> Any:
     """Waits, asking from a thread, until something holds."""
-    async with asyncio.timeout(seconds):
-        while not (found := await asyncio.to_thread(holds)):  # noqa: ASYNC110  a test may look
-            await asyncio.sleep(0.05)
-        return found
+    return await waiting_for(lambda: asyncio.to_thread(holds), "what fetch is to have done")
 
 
 def waiting(settings: Settings) -> list[show.Waits]:
@@ -160,7 +158,7 @@ async def test_one_shop_s_broken_platform_holds_up_nobody(
             assert sum(market.asked[f"B{at}"] for at in range(300)) < 100, "what rests is not called"
 
             market.broken = set()
-            await until(lambda: len(orders(brought(settings))) == 350, 60)
+            await until(lambda: len(orders(brought(settings))) == 350)
             await until(lambda: waiting(settings) == [])
             await until(lambda: line.number("fetch_pending", shop="bad") == 0)
 
@@ -176,19 +174,18 @@ async def test_killed_at_any_moment_loses_nothing(fresh_topics: Callable[..., Se
         async with rig(settings) as line:
             numbers = [f"K{at}" for at in range(300)]
             await line.push("main", *(market.change("main", number) for number in numbers))
+            command = [sys.executable, "-m", "tests.brief", "tests.fetch.stand_in"]
             with (tmp_path / "log").open("w") as said:
                 for kill in (True, True, False):
                     before = sum(market.asked[number] for number in numbers)
-                    child = await asyncio.to_thread(
-                        subprocess.Popen, [sys.executable, "-m", "tests.fetch.stand_in"], env=env, stdout=said, stderr=said
-                    )
+                    child = await asyncio.to_thread(subprocess.Popen, command, env=env, stdout=said, stderr=said)
                     try:
                         if kill:
-                            await until(lambda seen=before: sum(market.asked[number] for number in numbers) > seen + 50, 40)
+                            await until(lambda seen=before: sum(market.asked[number] for number in numbers) > seen + 50)
                             child.send_signal(signal.SIGKILL)
                             await asyncio.to_thread(child.wait)
                         else:
-                            await until(lambda: len(orders(brought(settings))) == 300, 60)
+                            await until(lambda: len(orders(brought(settings))) == 300)
                             await until(lambda: waiting(settings) == [])
                             child.send_signal(signal.SIGTERM)
                             assert await asyncio.to_thread(child.wait, 20) == 0
@@ -285,7 +282,7 @@ async def test_what_webhooks_miss_comes_in_by_itself(fresh_topics: Callable[...,
                         for (_, number), order in market.orders.items()
                     )
 
-                await until(all_there, 60)
+                await until(all_there)
             came = await asyncio.to_thread(brought, settings)
             polled = {channel(NAME).key("main", raw.body, {}) for raw in came if raw.verified == "poll"}
             assert polled >= {f"{NAME}:main:{number}" for number in dropped}

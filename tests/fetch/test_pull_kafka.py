@@ -30,6 +30,7 @@ from orderstream.simulators.trouble import Trouble
 from orderstream.wire import read_raw
 from tests.platforms.simulated import ARTICLES, PEOPLE, event
 from tests.platforms.test_taobao_platform import draft, happen, shop
+from tests.waiting import until as waiting_for
 
 ACCOUNT = {"app_key": "12345", "app_secret": "app-secret", "token": "session", "rate": 500, "burst": 100, "poll_seconds": 0}
 
@@ -55,10 +56,8 @@ class Slow:
             raise self.error
 
 
-async def until(holds: Callable[[], Any], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(holds):  # noqa: ASYNC110  a test may look
-            await asyncio.sleep(0.05)
+async def until(holds: Callable[[], Any]) -> None:
+    await waiting_for(lambda: asyncio.to_thread(holds), "what the messages lead to")
 
 
 def puller(outlet: Any, *lanes: Lane) -> Puller:
@@ -126,7 +125,7 @@ async def test_every_message_becomes_its_order(fresh_topics: Callable[..., Setti
         settings = fresh_topics(partitions=2, platforms=json.dumps({"taobao:main": {**ACCOUNT, "url": url}}))
         stop = asyncio.Event()
         running = asyncio.create_task(process.Fetch(settings, str(settings.brokers), Metrics()).run(stop))
-        await until(lambda: len({raw.body for raw in brought(settings)}) == 60, 90)
+        await until(lambda: len({raw.body for raw in brought(settings)}) == 60)
         await until(lambda: not top.queue and not top.out)
         stop.set()
         await running
@@ -157,12 +156,12 @@ async def test_what_jd_lists_comes_in(fresh_topics: Callable[..., Settings]) -> 
         stop = asyncio.Event()
         running = asyncio.create_task(process.Fetch(settings, str(settings.brokers), Metrics()).run(stop))
         polled = [topics.name("platforms.polled", settings.topic_prefix)]
-        await until(lambda: [*kafka.read_all(str(settings.brokers), polled)], 60)
+        await until(lambda: [*kafka.read_all(str(settings.brokers), polled)])
         for number in range(1, 21):
             change(number, "paid")
-        await until(lambda: [*states().values()] == ["paid"] * 20, 60)
+        await until(lambda: [*states().values()] == ["paid"] * 20)
         change(7, "cancelled")
-        await until(lambda: [*states().values()].count("cancelled") == 1, 60)
+        await until(lambda: [*states().values()].count("cancelled") == 1)
         stop.set()
         await running
     raws = await asyncio.to_thread(brought, settings, "jd")

@@ -189,6 +189,7 @@ async def test_a_killed_broker_is_a_503_in_time_and_nothing_acknowledged_is_lost
         assert code == 0
         assert len(said.splitlines()) == 3, "the start, Kafka away, Kafka back: an outage does not fill the disk with logs"
     finally:
+        await asyncio.to_thread(own.kill)
         await asyncio.to_thread(own.stop)
 
 

@@ -71,7 +71,7 @@ def test_a_whole_run_says_nowhere_else_who_somebody_is(fresh_topics: Callable[..
     keys, headers and values, every log at DEBUG, every file and every process's metrics are read. Topics that may carry
     personal data do, so that the search is known to see it.
     """
-    system = System(fresh_topics(), tmp_path)
+    system = System(fresh_topics(partitions=4), tmp_path)
     settings, brokers = system.settings, str(system.settings.brokers)
     prepare(settings, ARTICLES)
     tell(settings)

@@ -22,4 +22,4 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         pytest.skip(missing)
     made = Secured(tmp_path_factory.mktemp("secured"))
     yield made
-    made.stop()
+    made.kill()

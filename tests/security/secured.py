@@ -61,8 +61,15 @@ class Secured:
         self._mine._watch()
 
     def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it for good: its data need not be put in order."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
         self._mine._unwatch()
-        broker._end_java(self.home, signal.SIGTERM)
+        broker._end_java(self.home, how)
 
     def admin(self) -> dict[str, str]:
         """The environment of the administrator: by certificate."""

@@ -36,7 +36,7 @@ START = times.parse("2026-11-11T12:00:00Z")
 
 @pytest.fixture
 def workers(fresh_topics: Callable[..., Settings], tmp_path: Path) -> Iterator[Workers]:
-    settings = fresh_topics()
+    settings = fresh_topics(partitions=8)
     made = Workers(settings, tmp_path)
     yield made
     made.stop()
