@@ -133,7 +133,7 @@ class Rig:
                 "file.delete.delay.ms": "5000",
             }
             for topic in topics.declared()
-            if topic.config.get("cleanup.policy") == "delete"
+            if "delete" in topic.config.get("cleanup.policy", "")
         }
         topics.now(_alter(self.address, configs))
 
