@@ -101,13 +101,15 @@ def document(body: bytes) -> Any:
     if brackets > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise Fault("too-deep", f"嵌套超过 {MAX_DEPTH} 层", f"nested deeper than {MAX_DEPTH}")
     try:
-        found = json.loads(text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once)
+        found = json.loads(text, parse_float=_fraction, parse_constant=_no_constant, object_pairs_hook=_once)
         # Python's reader lets half a surrogate pair through, which no UTF-8 can hold
         if _SURROGATE.search(text):
             orjson.loads(body)
     except _TwiceError as twice:
         key = twice.args[0][:64]
         raise Fault("duplicate-key", f"字段 {key} 出现两次", f"the key {key} is given twice", key) from None
+    except OverflowError:
+        raise Fault("bad-number", "有数字超出范围", "a number is beyond what a double holds") from None
     except (ValueError, ArithmeticError, RecursionError):
         raise Fault("not-json", "内容不是合法 JSON", "the body is not JSON") from None
     if "\\u0000" in text and _NUL.search(text):
@@ -142,6 +144,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+def _fraction(text: str) -> Decimal:
+    """Raises OverflowError for what `glance` cannot read either: a body has one order, whoever reads it."""
+    if math.isinf(float(text)):
+        raise OverflowError(text[:64])
+    return Decimal(text)
 
 
 def _depth(text: str) -> int:
