@@ -46,7 +46,7 @@ test: setup ## 全部测试，含真实 Kafka · the whole suite, on a real brok
 	$(BIN)/pytest -n 2 --durations=15
 
 test-fast: setup ## 不需要 Kafka 的测试 · the tests that need no broker
-	$(BIN)/pytest -m 'not stream'
+	$(BIN)/pytest -n 2 -m 'not stream'
 
 lint: setup ## ruff 检查与格式 · ruff's rules and format
 	$(BIN)/ruff check .

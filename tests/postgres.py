@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -40,12 +39,14 @@ class Server:
 
     def stop(self) -> None:
         """Ends it at once, with whatever is connected."""
-        pid = self._server.get_pid()
-        assert pid
+        self._end(signal.SIGINT)
+
+    def _end(self, how: signal.Signals) -> None:
         self._leash.release()
-        os.kill(pid, signal.SIGINT)
-        while Path(f"/proc/{pid}").exists():
-            time.sleep(0.05)
+        process = self._server.get_postmaster_info().process
+        if process.is_running():  # it, and not a stranger with its number
+            process.send_signal(how)
+            process.wait()
 
     def start(self) -> None:
         """Starts it again, and waits until it answers."""
@@ -59,7 +60,8 @@ class Server:
         self._leash = Leash(self._server.get_pid() or 0, str(self._server.pgdata.parent))
 
     def close(self) -> None:
-        self._leash.release()
+        """Ends it for good: what it has not written to its files yet, it need not write."""
+        self._end(signal.SIGQUIT)
         self._server.cleanup()
 
 
