@@ -56,7 +56,10 @@ class Stock(msgspec.Struct, array_like=True, frozen=True, tag="s", order=True, g
 
 
 class Trust(msgspec.Struct, array_like=True, frozen=True, tag="t", order=True, gc=False):
-    """An entity for which rules are off from `at` to before `until`; users: only among these (keys), empty: for everybody."""
+    """An entity for which rules are off from `at` to before `until`; users: only among these (keys), empty: for everybody.
+
+    Told again with another `until` it is the same one, and the earlier end counts; so of a `Snooze`.
+    """
 
     entity: str
     at: int
