@@ -855,7 +855,7 @@ def _shelve(shelf: list[Any], update: Update) -> int:
             insort(shelf, update)
         return 0
     same = [one for one in shelf if msgspec.structs.replace(one, until=update.until) == update]
-    ends = [update.until, *(one.until for one in same)]
+    ends: list[int] = [update.until, *(one.until for one in same)]
     for one in same:
         shelf.remove(one)
     insort(shelf, msgspec.structs.replace(update, until=min(ends)))

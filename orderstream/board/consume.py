@@ -344,7 +344,10 @@ def _rejects(db: Db, records: Sequence[Record]) -> None:
             rows.append((reject_id(r), r.order_id, r.channel, r.shop, r.received_at, r.code, r.reason, r.field, r.pack))
     with db.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO board.rejects VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING", rows
+            # put back and rejected again, it stands there anew
+            "INSERT INTO board.rejects VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO UPDATE SET replayed_at = NULL,"
+            " code = excluded.code, reason = excluded.reason, field = excluded.field, pack = excluded.pack",
+            rows,
         )
 
 
