@@ -11,3 +11,8 @@ CREATE TABLE board.replays (
     done_at bigint, counts jsonb, error text
 );
 CREATE INDEX replays_open ON board.replays (asked_at) WHERE done_at IS NULL;
+
+-- Refunds that reconciliations were told of by the channels, so that a later day knows all that went back of an order.
+CREATE TABLE board.refunds (
+    order_id text, refund_id text, amount bigint NOT NULL, currency text NOT NULL, at bigint NOT NULL, PRIMARY KEY (order_id, refund_id)
+);

@@ -181,6 +181,8 @@ TERMS: dict[str, dict[str, str]] = {
         "booked-unsaid": N_("the ERP does not say what it has booked"),
         "not-stopped": N_("recalled, and the ERP has not stopped it"),
         "not-withdrawn": N_("cancelled or refunded at the channel, still released"),
+        "refund-differs": N_("paid back in part, and the ERP has paid back another sum"),
+        "refund-unsaid": N_("paid back in part, and the ERP does not say what it has paid back"),
         "unknown-to-channel": N_("no record of the channel tells of it"),
     },
     "figure": {
