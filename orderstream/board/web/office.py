@@ -155,7 +155,7 @@ def settle(visit: Visit, order_id: str, kind: str, why: str) -> None:
     if not why:
         raise RefusedError(NOT_ALLOWED["note"], 400)
     found = next((one for one in WAITS if one == kind), None)
-    if found is None or not visit.sees(order_id.rpartition(":")[0]):
+    if found is None or not visit.sees(":".join(order_id.split(":")[:2])):
         raise RefusedError(NOT_ALLOWED["details"], 400)
     with visit.db.transaction():
         if not waits.settle(visit.db, order_id, found, visit.person.login, why, limits_of(visit.db)):

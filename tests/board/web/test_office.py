@@ -48,7 +48,7 @@ def test_what_somebody_has_dealt_with_leaves_the_wall(board: Board) -> None:
     client = board.client(board.person("lin", "desk"))
     assert "1 单放行后卡住" in client.get("/").text
     page = client.get("/downstream").text
-    for wanted in ("被 ERP 拒收", "客户 *** 黑名单", "规格装错: BLUE × 1 (应为 RED)"):
+    for wanted in ("ERP 拒收", "客户 *** 黑名单", "规格装错: BLUE × 1 (应为 RED)"):
         assert wanted in page, wanted
     form = {"order_id": name, "kind": "wrong-shipment", "why": "已拦截，电话 13910000124"}
     assert board.post(client, "/downstream/settle", **{**form, "why": " "}).status_code == 400
