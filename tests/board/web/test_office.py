@@ -126,9 +126,8 @@ def rejection(number: str, body: dict[str, Any], code: str = "bad-amount", shop:
     """As an older parser refused it."""
     raw = msgspec.json.encode(body)
     reason = "total of 13910000124 is no amount"
-    return Rejection(
-        f"api:{shop}:{number}", "api", shop, store.now() - 60_000, code, reason, "total", "p@1", raw, verified="hmac"
-    )
+    received = store.now() - 60_000
+    return Rejection(f"api:{shop}:{number}", "api", shop, received, code, reason, "total", "p@1", "hmac", {}, raw)
 
 
 def rejected(board: Board, *records: Rejection) -> None:
