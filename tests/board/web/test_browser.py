@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 from orderstream.board import store
@@ -43,7 +44,9 @@ LINE = {
 def shot(page: Page, name: str) -> None:
     """Keeps what the page looks like now, where asked for."""
     if os.environ.get("SHOTS"):
-        page.screenshot(path=SHOTS / f"{name}.png")
+        path = SHOTS / f"{name}.png"
+        page.screenshot(path=path)
+        Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def burst(board: Board, size: int = 6) -> list[str]:
