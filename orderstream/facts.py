@@ -56,7 +56,10 @@ class Stock(msgspec.Struct, array_like=True, frozen=True, tag="s", order=True, g
 
 
 class Trust(msgspec.Struct, array_like=True, frozen=True, tag="t", order=True, gc=False):
-    """An entity for which rules are off from `at` to before `until`; users: only among these (keys), empty: for everybody."""
+    """An entity for which rules are off from `at` to before `until`; users: only among these (keys), empty: for everybody.
+
+    Told again with another `until` it is the same one, and the earlier end counts; so of a `Snooze`.
+    """
 
     entity: str
     at: int
@@ -206,7 +209,8 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
     """What people or the world said of an order; `outcomes` has the words. at: ms UTC.
 
     id: by which it is known when it is said again. reason: a short word, no person's data. seq: verdict_seq of the verdict that
-    the person saw, None where nobody says. undoes: the id that it takes back.
+    the person saw, None where nobody says. undoes: the id that it takes back. merge: of a release, the orders that it is to leave
+    with, None where its person has said nothing of that.
     """
 
     order: str
@@ -217,6 +221,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
     reason: str | None = None
     seq: int | None = None
     undoes: str | None = None
+    merge: tuple[str, ...] | None = None
 
 
 class Forget(msgspec.Struct, array_like=True, frozen=True, tag="x", gc=False):

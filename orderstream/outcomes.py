@@ -60,12 +60,23 @@ def read(record: Mapping[str, Any]) -> Outcome:
     if (said == "undone") != (undoes is not None):
         raise ValueError("`undone` names in `undoes` the id that it takes back, and nothing else does")
     order, at = str(record["order_id"]), times.parse(record["at"])
-    return Outcome(order, at, said, by, name or derived(order, at, said, by), reason, seq, undoes)
+    return Outcome(order, at, said, by, name or derived(order, at, said, by), reason, seq, undoes, _merge(said, record))
 
 
 def derived(order: str, at: int, said: str, by: str | None) -> str:
     """The id of an outcome that was sent without one: said again, it is the same."""
     return hashlib.sha256("\0".join((order, str(at), said, by or "")).encode()).hexdigest()[:32]
+
+
+def _merge(said: str, record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Of a release: the orders that it is to leave with, none of them where the list is empty; None where it does not say."""
+    details = record.get("details")
+    wanted = details.get("merge_with") if said == "released" and isinstance(details, Mapping) else None
+    if wanted is None:
+        return None
+    if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
+        raise ValueError("details.merge_with is no list of order ids")
+    return tuple(sorted(set(wanted)))
 
 
 def _text(record: Mapping[str, Any], field: str) -> str | None:

@@ -302,7 +302,7 @@ class Router:
                 out.append(Public("orders.recalled", case.order, recalled))
             shows = not held or case.number == case.returned
             if case.out and shows and line.verdict != "pending" and dossier.document is not None:
-                record = self._order(case, verdict, head, signals)
+                record = self._order(case, decision, verdict, head, signals)
                 record["decision"] = said
                 if decision is not None and decision.outcome != "undone":
                     record["by"] = decision.by or "person"
@@ -314,7 +314,9 @@ class Router:
         return out
 
     @staticmethod
-    def _order(case: Case, verdict: Verdict, head: dict[str, Any], signals: list[dict[str, Any]]) -> dict[str, Any]:
+    def _order(
+        case: Case, decision: Outcome | None, verdict: Verdict, head: dict[str, Any], signals: list[dict[str, Any]]
+    ) -> dict[str, Any]:
         """The record of released, review or frozen: the order itself with its units, and why."""
         assert case.dossier is not None
         assert case.dossier.document is not None
@@ -332,9 +334,13 @@ class Router:
             "filled": list(case.dossier.filled),
             "by": "machine",
         }
-        if verdict.merge:
-            record["merge_group"] = verdict.merge[0]
-            record["merge_with"] = verdict.merge
+        merge = verdict.merge
+        if decision is not None and decision.merge is not None:
+            # somebody has said which of the candidates it leaves with
+            merge = [other for other in merge if other in decision.merge]
+        if merge:
+            record["merge_group"] = merge[0]
+            record["merge_with"] = merge
         return record
 
     def _actions(self, case: Case, decision: Outcome | None, verdict: Verdict, pack: Pack) -> list[dict[str, Any]]:

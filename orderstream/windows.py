@@ -241,12 +241,13 @@ class Entity:
                     self._recall(entry, packs)
         shelf = self._shelf(update)
         again = update in shelf or isinstance(update, (Trust, Snooze))
-        if update not in shelf:
-            insort(shelf, update)
+        ended = _shelve(shelf, update)
         if isinstance(update, Came):
             until = None
+        elif isinstance(update, (Trust, Snooze)):
+            until = ended
         else:
-            until = update.until if isinstance(update, (Floor, Trust, Snooze)) else _next(shelf, update.at)
+            until = update.until if isinstance(update, Floor) else _next(shelf, update.at)
         low = bisect_left(self.keys, (update.at, ""))
         high = len(self.keys) if until is None else bisect_left(self.keys, (until, ""))
         touched: dict[str, Entry] = {}
@@ -380,9 +381,7 @@ class Entity:
         standing: dict[str, Entry] = {}
         for one in news:
             if not isinstance(one, Fact):
-                shelf = self._shelf(one)
-                if one not in shelf:
-                    insort(shelf, one)
+                _shelve(self._shelf(one), one)
                 continue
             known = standing.get(one.order)
             if known is not None and (known.fact.version > one.version or known.fact == one):
@@ -844,6 +843,23 @@ class Entity:
             merge[:EVIDENCE_ORDERS],
             snoozed,
         )
+
+
+def _shelve(shelf: list[Any], update: Update) -> int:
+    """Puts reference data where it is kept, once; of a trust or a rest, until when (ms) it held before or holds now.
+
+    One that is told again with another end is the same one, and the earlier end counts: so somebody can end it.
+    """
+    if not isinstance(update, (Trust, Snooze)):
+        if update not in shelf:
+            insort(shelf, update)
+        return 0
+    same = [one for one in shelf if msgspec.structs.replace(one, until=update.until) == update]
+    ends: list[int] = [update.until, *(one.until for one in same)]
+    for one in same:
+        shelf.remove(one)
+    insort(shelf, msgspec.structs.replace(update, until=min(ends)))
+    return max(ends)
 
 
 def _others(fire: Fire, order: str) -> list[str]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orderstream.board import articles, audit, consume, deadlines, outbox, store
+from orderstream.board import articles, audit, consume, deadlines, outbox, rejects, store
 from orderstream.board.agreed import clock, limits, terms
 from orderstream.board.consume import pause
 from orderstream.board.metrics import BoardMetrics
@@ -70,14 +70,14 @@ async def _run(settings: Settings, place: str) -> None:
 
 
 async def tick(settings: Settings, place: str, stop: asyncio.Event, metrics: BoardMetrics, seconds: float = 1.0) -> None:
-    """Deadlines, mappings and what waits, every second until `stop` is set."""
+    """Deadlines, mappings, replays and what waits, every second until `stop` is set."""
     while not stop.is_set():
         try:
             await asyncio.to_thread(_watch, settings, place, stop, metrics, seconds)
         except NoDatabase as error:
             log.warning("deadlines wait for PostgreSQL: %s", error.sentence)
         except NoBroker as error:
-            log.warning("mappings wait for Kafka: %s", error.sentence)
+            log.warning("mappings and replays wait for Kafka: %s", error.sentence)
         await pause(stop, seconds)
 
 
@@ -87,6 +87,7 @@ def _watch(settings: Settings, place: str, stop: asyncio.Event, metrics: BoardMe
             deadlines.escalate(db, clock(settings), terms(settings), store.now(), metrics)
             deadlines.counts(db, store.now(), metrics)
             articles.carry_out(db, settings, str(settings.brokers), store.now())
+            rejects.carry_out(db, settings, str(settings.brokers), store.now())
             for _ in range(5):
                 if not stop.is_set():
                     time.sleep(seconds / 5)

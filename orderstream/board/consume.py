@@ -344,7 +344,10 @@ def _rejects(db: Db, records: Sequence[Record]) -> None:
             rows.append((reject_id(r), r.order_id, r.channel, r.shop, r.received_at, r.code, r.reason, r.field, r.pack))
     with db.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO board.rejects VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING", rows
+            # put back and rejected again, it stands there anew
+            "INSERT INTO board.rejects VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO UPDATE SET replayed_at = NULL,"
+            " code = excluded.code, reason = excluded.reason, field = excluded.field, pack = excluded.pack",
+            rows,
         )
 
 
@@ -408,6 +411,7 @@ async def _follow(
     consumer.assign(parts)
     ends = await consumer.end_offsets(parts)
     begins = await consumer.beginning_offsets(parts)
+    left: dict[TopicPartition, int] = {}
     for tp in parts:
         at = await asyncio.to_thread(position, db, tp.topic.removeprefix(prefix), tp.partition)
         if at > ends[tp]:
@@ -416,6 +420,9 @@ async def _follow(
                 f" · {tp.topic} was made anew, our position {at} is past its end: give the board another database"
             )
         consumer.seek(tp, max(at, begins[tp]))
+        left[tp] = max(0, ends[tp] - max(at, begins[tp]))
+    for topic in READS:
+        _behind(metrics, topic, prefix, left)
     while not stop.is_set():
         batches = await consumer.getmany(timeout_ms=200, max_records=500)
         # packs first: they say how long a person may take
@@ -426,5 +433,11 @@ async def _follow(
             records = [Record(r.offset, r.timestamp, (r.key or b"").decode(), r.value) for r in fetched]
             new = await asyncio.to_thread(take, db, topic, tp.partition, records, limits, store.now())
             metrics.taken.labels(topic).inc(new)
-            metrics.lag.labels(topic).set(max(0, (consumer.highwater(tp) or 0) - fetched[-1].offset - 1))
+            left[tp] = max(0, (consumer.highwater(tp) or 0) - fetched[-1].offset - 1)
+            _behind(metrics, topic, prefix, left)
         metrics.polled.set(store.now() / 1000)
+
+
+def _behind(metrics: BoardMetrics, topic: str, prefix: str, left: Mapping[TopicPartition, int]) -> None:
+    """Shows what is left of a topic over all of its partitions."""
+    metrics.lag.labels(topic).set(sum(count for tp, count in left.items() if tp.topic == prefix + topic))

@@ -110,7 +110,10 @@ def _whom(db: Db, step: Step, now: int) -> dict[str, Any]:
 
 
 def counts(db: Db, now: int, metrics: BoardMetrics) -> None:
-    """Shows what waits."""
+    """Shows what waits: for people, and to be said to the stream."""
+    oldest = db.execute("SELECT min(made_at) AS at FROM board.outbox WHERE sent_at IS NULL").fetchone()
+    made_at = oldest["at"] if oldest is not None else None
+    metrics.unsent_age.set(max(0, now - made_at) / 1000 if made_at is not None else 0)
     for level in ("low", "medium", "high", "none"):
         metrics.waiting.labels(level).set(0)
     for row in db.execute("SELECT level, count(*) AS n FROM board.orders WHERE state = 'waiting' GROUP BY level"):

@@ -19,7 +19,7 @@ from orderstream.board.consume import load, tell
 from orderstream.board.fold import Happened, Known, needs_person
 from orderstream.board.store import Db, writing
 
-Role = Literal["reviewer", "desk", "supervisor", "approver", "analyst", "admin"]
+Role = Literal["reviewer", "desk", "supervisor", "approver", "analyst", "admin", "system"]
 What = Literal["release", "correction", "after-sales", "confirm", "cancel"]
 Answer = Literal["effective", "more", "refused"]
 

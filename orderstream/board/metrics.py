@@ -20,6 +20,9 @@ class BoardMetrics:
         self.polled: Gauge = Gauge("orderstream_board_polled_timestamp_seconds", "最近一次读取 / the last read", registry=r)
         # Decisions made and not said to the stream yet.
         self.unsent: Gauge = Gauge("orderstream_board_outbox", "尚未送出的决定 / decisions not sent yet", registry=r)
+        self.unsent_age: Gauge = Gauge(
+            "orderstream_board_outbox_oldest_seconds", "未送出的决定等了多久 / age of the oldest not sent", registry=r
+        )
         self.sent: Counter = Counter("orderstream_board_outcomes_total", "送出的决定 / outcomes sent", ["outcome"], registry=r)
         self.waiting: Gauge = Gauge("orderstream_board_waiting", "等待人工的订单 / orders that wait", ["level"], registry=r)
         self.overdue: Gauge = Gauge("orderstream_board_overdue", "已过时限的订单 / orders past their deadline", registry=r)

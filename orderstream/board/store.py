@@ -484,13 +484,15 @@ class Reject(msgspec.Struct, frozen=True):
     replayed_at: int | None
 
 
-def rejects(db: Db, channel: str | None = None, code: str | None = None, limit: int = 50, offset: int = 0) -> list[Reject]:
-    """The rejects, the newest first."""
+def rejects(
+    db: Db, channel: str | None = None, code: str | None = None, limit: int = 50, offset: int = 0, may: Sequence[str] = ()
+) -> list[Reject]:
+    """The rejects, the newest first. may: shops, () for all."""
     found = db.execute(
         f"SELECT {', '.join(Reject.__struct_fields__)} FROM board.rejects"
         " WHERE (%(channel)s::text IS NULL OR channel = %(channel)s) AND (%(code)s::text IS NULL OR code = %(code)s)"
-        " ORDER BY received_at DESC, id LIMIT %(limit)s OFFSET %(offset)s",
-        {"channel": channel, "code": code, "limit": limit, "offset": offset},
+        " AND (%(all)s OR channel || ':' || shop = ANY(%(may)s)) ORDER BY received_at DESC, id LIMIT %(limit)s OFFSET %(offset)s",
+        {"channel": channel, "code": code, "limit": limit, "offset": offset, "all": not may, "may": list(may)},
     )
     return [Reject(**row) for row in found]
 

@@ -288,13 +288,12 @@ class Wms(Store):
     def boxes(self, before: int) -> list[Box]:
         """What was picked before a time (ms UTC) and has neither left nor been stopped, one box a fulfilment unit."""
         rows = self.db.execute(
-            "SELECT order_id, verdict_seq, number, skus, coalesce(merge_group, order_id)"
-            " FROM packing JOIN orders USING (order_id, verdict_seq) JOIN units USING (order_id)"
+            "SELECT order_id, verdict_seq, number, skus FROM packing JOIN orders USING (order_id, verdict_seq) JOIN units USING (order_id)"
             " WHERE released AND picked_at < ? AND shipped_at IS NULL AND stopped IS NULL ORDER BY order_id, number",
             (before,),
         )
         # orders that are packed together are one parcel, and one record each
-        return [Box(row[0], row[1], f"{row[4]}.{row[2]}", row[2], orjson.loads(row[3])) for row in rows]
+        return [Box(row[0], row[1], f"{self._group(row[0])}.{row[2]}", row[2], orjson.loads(row[3])) for row in rows.fetchall()]
 
     def ship(self, order_id: str, scanned: Sequence[Box], at: int) -> bool:
         """An order's boxes leave, with what the scanner saw in them; False for one that is not released any more. at: ms UTC."""
@@ -317,11 +316,14 @@ class Wms(Store):
     def parcels(self) -> dict[str, list[str]]:
         """What to pack together: a group's name (its earliest order) to its released orders."""
         groups: dict[str, list[str]] = {}
-        for order_id, group in self.db.execute(
-            "SELECT order_id, coalesce(merge_group, order_id) FROM orders WHERE released ORDER BY order_id"
-        ):
-            groups.setdefault(group, []).append(order_id)
+        for (order_id,) in self.db.execute("SELECT order_id FROM orders WHERE released ORDER BY order_id").fetchall():
+            groups.setdefault(self._group(order_id), []).append(order_id)
         return groups
+
+    def _group(self, order_id: str) -> str:
+        """The name of an order's parcel: an order leaves with an earlier one, which may itself leave with one before it."""
+        row = self.db.execute("SELECT merge_group FROM orders WHERE order_id = ?", (order_id,)).fetchone()
+        return self._group(row[0]) if row is not None and row[0] is not None else order_id
 
 
 def _now() -> int:

@@ -54,6 +54,7 @@ class Answer(msgspec.Struct):
     effect: str | None = None
     currency: str | None = None
     total: int | None = None
+    refunded: int | None = None
     reason: str | None = None
 
 
@@ -187,6 +188,8 @@ def acknowledgement(one: Delivery, said: bytes, at: int) -> dict[str, Any]:
     }
     if answer.currency is not None and answer.total is not None and answer.total >= 0 and len(answer.currency) == 3:
         ack |= {"currency": answer.currency, "total": answer.total}
+        if answer.refunded is not None and answer.refunded >= 0:
+            ack["refunded"] = answer.refunded
     if answer.reason:
         ack["reason"] = answer.reason[:500]
     return ack

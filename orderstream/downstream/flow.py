@@ -67,7 +67,8 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
 class Ack(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a system said of its highest verdict_seq. since, at: its first and last word, ms, by Kafka's clock.
 
-    total: minor units that the ERP has booked, None where it does not say. units: those picked, by number; whole: all of them.
+    total: minor units that the ERP has booked, None where it does not say; refunded: what it has paid back of it, in all. units: those
+    picked, by number; whole: all of them.
     """
 
     seq: int
@@ -79,6 +80,7 @@ class Ack(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     units: tuple[int, ...] = ()
     whole: bool = False
+    refunded: int | None = None
 
 
 class Parcel(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -202,6 +204,7 @@ def _both(one: Ack, other: Ack) -> Ack:
         at=max(one.at, other.at),
         units=tuple(sorted({*one.units, *other.units})),
         whole=one.whole or other.whole,
+        refunded=max((ack.refunded for ack in (one, other) if ack.refunded is not None), default=None),
     )
 
 

@@ -71,6 +71,7 @@ class _Ack(msgspec.Struct):
     total: int | None = None
     reason: str | None = None
     units: tuple[int, ...] = ()
+    refunded: int | None = None
 
 
 class Shipment(msgspec.Struct):
@@ -118,8 +119,9 @@ def _recalled(value: _Recalled, at: int) -> Told:
 def _ack(system: Any, value: _Ack, at: int) -> Told:
     whole = value.effect == "picked" and not value.units
     ack = Ack(
-        value.verdict_seq, value.effect, at, at, value.currency, value.total, value.reason, tuple(sorted({*value.units})), whole
-    )
+        value.verdict_seq, value.effect, at, at, value.currency, value.total, value.reason, tuple(sorted({*value.units})), whole,
+        value.refunded,
+    )  # fmt: skip
     return Told(value.order_id, Acked(system, ack))
 
 

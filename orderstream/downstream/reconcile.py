@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -32,7 +33,7 @@ from orderstream.times import HOUR
 
 Kind = Literal[
     "unjudged", "total-differs", "not-acknowledged", "refused", "booked-differs", "booked-unsaid", "not-stopped", "not-withdrawn",
-    "unknown-to-channel",
+    "refund-differs", "refund-unsaid", "unknown-to-channel",
 ]  # fmt: skip
 SENTENCES: dict[Kind, str] = {
     "unjudged": "渠道有，尚无判定 · the channel has it, no verdict is known",
@@ -43,6 +44,8 @@ SENTENCES: dict[Kind, str] = {
     "booked-unsaid": "ERP 没有说入账金额 · the ERP does not say what it has booked",
     "not-stopped": "已召回，ERP 没有停下 · recalled, and the ERP has not stopped it",
     "not-withdrawn": "渠道已取消或全额退款，仍在放行 · cancelled or refunded in full at the channel, still released",
+    "refund-differs": "部分退款，ERP 退的金额不同 · paid back in part, and the ERP has paid back another sum",
+    "refund-unsaid": "部分退款，ERP 没有说退了多少 · paid back in part, and the ERP does not say what it has paid back",
     "unknown-to-channel": "渠道没有此单的记录 · no record of the channel tells of it",
 }
 
@@ -121,7 +124,8 @@ class ChannelSide:
         parsed = channel.parse(raw) if channel is not None else None
         if isinstance(parsed, Refund):
             known = self.refunds.get((parsed.order_id, parsed.refund_id))
-            if known is None or (parsed.at, parsed.amount) < (known.at, known.amount):
+            # as live: one under way is told as 0, and once more when the money is back
+            if known is None or (known.amount, known.at) < (parsed.amount, parsed.at):
                 self.refunds[parsed.order_id, parsed.refund_id] = parsed
         elif isinstance(parsed, Order):
             revision = -1 if parsed.revision is None else parsed.revision
@@ -149,8 +153,11 @@ class ChannelSide:
         return found
 
 
-def compare(side: ChannelSide, flows: Mapping[str, Flow], since: int, until: int) -> Reconciled:
-    """A day, [since, until) ms. flows: at least those of the orders that the channels told of, or that were created that day."""
+def compare(side: ChannelSide, flows: Mapping[str, Flow], since: int, until: int, earlier: Iterable[Refund] = ()) -> Reconciled:
+    """A day, [since, until) ms. flows: at least those of the orders that the channels told of, or that were created that day.
+
+    earlier: refunds that were told before of the orders that the channels tell refunds of now.
+    """
     figures: dict[Place, Figures] = {}
     differences: dict[Place, list[Difference]] = {}
     orders = side.orders()
@@ -163,6 +170,8 @@ def compare(side: ChannelSide, flows: Mapping[str, Flow], since: int, until: int
         if since <= refund.at < until:
             place = Place(*store.place(refund.order_id), refund.currency)
             figures.setdefault(place, Figures()).refunds.add(refund.amount)
+    for place, difference in _refunds(side, orders, flows, since, until, earlier):
+        differences.setdefault(place, []).append(difference)
     for order_id, flow in sorted(flows.items()):
         said = current(flow)
         created = flow.judged.created_at if flow.judged is not None else None
@@ -173,6 +182,37 @@ def compare(side: ChannelSide, flows: Mapping[str, Flow], since: int, until: int
             amount = said.total if said is not None and said.released else None
             differences.setdefault(place, []).append(Difference(order_id, "unknown-to-channel", None, amount))
     return Reconciled(figures, {place: sorted(found, key=lambda d: (d.order_id, d.kind)) for place, found in differences.items()})
+
+
+def _refunds(
+    side: ChannelSide, orders: Mapping[str, Order], flows: Mapping[str, Flow], since: int, until: int, earlier: Iterable[Refund]
+) -> Iterable[tuple[Place, Difference]]:
+    """Orders created that day or paid back in part that day, of which the ERP has paid back another sum than the channel by now."""
+    told: dict[tuple[str, str], Refund] = {}
+    for one in (*earlier, *side.refunds.values()):
+        known = told.setdefault((one.order_id, one.refund_id), one)
+        if known.amount < one.amount:
+            told[one.order_id, one.refund_id] = one
+    sums: Counter[tuple[str, str]] = Counter()
+    for one in told.values():
+        sums[one.order_id, one.currency] += one.amount
+    names = {one.order_id for one in side.refunds.values() if since <= one.at < until}
+    names |= {order_id for order_id, order in orders.items() if since <= order.created_at < until}
+    for order_id in sorted(names & flows.keys()):
+        said, ack = current(flows[order_id]), flows[order_id].acks.get("erp")
+        if said is None or not said.released or ack is None or ack.seq < said.seq or ack.effect not in BOOKED:
+            continue  # nothing is booked, or `_booked` has said what is wrong
+        place = Place(*store.place(order_id), said.currency)
+        back = sums[order_id, said.currency]
+        order = orders.get(order_id)
+        if (order is not None and order.status in WITHDRAWN) or back >= said.total > 0:
+            if order is None and flows[order_id].shipped_at is None:
+                yield place, Difference(order_id, "not-withdrawn", 0, said.total, "refunded")
+            continue
+        if ack.refunded is None and back:
+            yield place, Difference(order_id, "refund-unsaid", back)
+        elif (ack.refunded or 0) != back:
+            yield place, Difference(order_id, "refund-differs", back, ack.refunded)
 
 
 def _order(sums: Figures, order: Order, flow: Flow | None) -> list[Difference]:
@@ -251,9 +291,12 @@ def reconcile(settings: Settings, brokers: str, db: Db, day: date) -> Reconciled
     since, until = bounds(day, settings.timezone)
     # a channel's clock may be ahead of ours
     side = told(settings, brokers, since - HOUR)
-    flows = {**store.of_day(db, since, until), **store.read(db, [*side.orders()])}
-    found = compare(side, flows, since, until)
+    paid_back = sorted({order_id for order_id, _ in side.refunds})
+    flows = {**store.of_day(db, since, until), **store.read(db, [*side.orders(), *paid_back])}
+    earlier = store.refunds(db, paid_back)
+    found = compare(side, flows, since, until, earlier)
     with db.transaction():
+        store.keep_refunds(db, side.refunds.values())
         db.execute("DELETE FROM board.reconciliations WHERE day = %s", (day,))
         for place, sums in found.figures.items():
             db.execute(

@@ -16,6 +16,7 @@ from orderstream.board.store import Db, now
 from orderstream.downstream import flow as flows
 from orderstream.downstream.flow import Acked, Flow, Item, Parcel, Settled, WaitKind
 from orderstream.downstream.read import Told
+from orderstream.orders import Refund
 from orderstream.rules.model import Limits
 from orderstream.times import DAY, text
 
@@ -236,6 +237,22 @@ def read(db: Db, ids: Sequence[str]) -> dict[str, Flow]:
     return {row["order_id"]: _decode(row["flow"]) for row in rows}
 
 
+def refunds(db: Db, ids: Sequence[str]) -> list[Refund]:
+    """What reconciliations have been told that went back of these orders."""
+    rows = db.execute("SELECT order_id, refund_id, amount, currency, at FROM board.refunds WHERE order_id = ANY(%s)", ([*ids],))
+    return [Refund(**row) for row in rows]
+
+
+def keep_refunds(db: Db, told: Iterable[Refund]) -> None:
+    """Keeps them for later days: raw records go after 30. Of two of one refund the greater sum counts."""
+    with db.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO board.refunds VALUES (%s, %s, %s, %s, %s) ON CONFLICT (order_id, refund_id) DO UPDATE SET"
+            " amount = excluded.amount, currency = excluded.currency, at = excluded.at WHERE refunds.amount < excluded.amount",
+            [(one.order_id, one.refund_id, one.amount, one.currency, one.at) for one in told],
+        )
+
+
 def of_day(db: Db, since: int, until: int) -> dict[str, Flow]:
     """The flows of orders created in [since, until), ms."""
     rows = db.execute(
@@ -261,7 +278,7 @@ def forget_old(db: Db, at: int, most: int = 1000) -> int:
             (at - KEEP_MS, most),
         ).fetchall()
         ids = [row["order_id"] for row in rows]
-        for table in ("waits", "acks", "shipments"):
+        for table in ("waits", "acks", "shipments", "refunds"):
             db.execute(f"DELETE FROM board.{table} WHERE order_id = ANY(%s)", (ids,))  # noqa: S608  a table of ours
         db.execute("DELETE FROM board.downstream_outbox WHERE sent_at < %s", (at - KEEP_MS,))
     return len(ids)

@@ -50,12 +50,13 @@ class Fault(NamedTuple):
 class Read(NamedTuple):
     """records: of orders.outcomes, by the published schema, each with its id; faults: where there is one, nothing is to be sent.
 
-    repeats: rows that say what another says.
+    repeats: rows that say what another says; rows: a record's id -> the first row that says it.
     """
 
     records: list[dict[str, Any]]
     faults: list[Fault]
     repeats: int = 0
+    rows: Mapping[str, int] = {}
 
 
 def read_outcomes(
@@ -67,6 +68,7 @@ def read_outcomes(
     does not. allowed: the outcomes that this sender may say.
     """
     found: dict[str, dict[str, Any]] = {}
+    rows_of: dict[str, int] = {}
     faults: list[Fault] = []
     repeats = 0
     for number, row in rows:
@@ -76,13 +78,14 @@ def read_outcomes(
             faults.append(Fault(number, str(error)))
             continue
         known = found.setdefault(record["id"], record)
+        rows_of.setdefault(record["id"], number)
         if known is not record:
             repeats += 1
             if known != record:
                 faults.append(
                     Fault(number, f"编号 {record['id']} 在别的行说的是另一件事 · another row says otherwise under this id")
                 )
-    return Read(list(found.values()), faults, repeats)
+    return Read(list(found.values()), faults, repeats, rows_of)
 
 
 def _record(row: Mapping[str, Any], zone: str, by: str, allowed: frozenset[str]) -> dict[str, Any]:

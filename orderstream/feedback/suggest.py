@@ -60,8 +60,8 @@ def suggestions(
         heard[one.order].setdefault(one.id, one)
     known = {
         (t["entity"], t["key"], rule)
-        for t in trusts
-        if t.get("kind") == "trust" and (t.get("until") is None or times.parse(t["until"]) > now)
+        for t in entries(trusts)
+        if t["kind"] == "trust" and (t.get("until") is None or times.parse(t["until"]) > now)
         for rule in t["rules"]
     }
     met: dict[tuple[str, str, str], set[str]] = defaultdict(set)
@@ -101,6 +101,43 @@ def snoozed(rule: str, entity: str, key: str, *, by: str, why: str, at: int, unt
         "kind": "snooze", "entity": entity, "key": key, "rules": [rule],
         "at": times.text(at), "until": times.text(until), "by": by, "why": why,
     }  # fmt: skip
+
+
+def ended(entry: Mapping[str, Any], *, by: str, why: str, at: int) -> dict[str, Any]:
+    """The record by which a trust or a rest is over from `at` (ms) on: the same one, with its end. Before its time: it never was."""
+    until = max(at, times.parse(entry["at"])) if "at" in entry else at
+    return {**entry, "until": times.text(until), "by": by, "why": why}
+
+
+def entries(records: Iterable[Any]) -> list[dict[str, Any]]:
+    """The trusts and rests among records of reference.updates, each once: as it was made, with the earliest end that was told of it.
+
+    What the line has refused is none of them.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        try:
+            if record["kind"] in ("trust", "snooze"):
+                _until(record)
+                found[entry_name(record)].append(record)
+        except (KeyError, ValueError, TypeError):
+            continue
+    out = []
+    for several in found.values():
+        made, ended = max(several, key=_until), min(several, key=_until)
+        out.append({**made, **({"until": ended["until"]} if ended.get("until") is not None else {})})
+    return out
+
+
+def entry_name(record: Mapping[str, Any]) -> str:
+    """What tells one trust or rest from another: everything but its end, and who said it why. Personal: it has the key in it."""
+    at = times.parse(record["at"]) if "at" in record else 0
+    said = (record["kind"], record["entity"], record["key"], sorted(record["rules"]), sorted(record.get("with") or ()), at)
+    return msgspec.json.encode(said).decode()
+
+
+def _until(record: Mapping[str, Any]) -> int:
+    return times.parse(record["until"]) if record.get("until") is not None else times.MAX_MS
 
 
 def key_of(kind: str, document: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 
 import msgspec
 
@@ -83,7 +83,7 @@ def order_of(record: Rejection) -> str | None:
     return parsed.order_id if isinstance(parsed, About) else None
 
 
-def read(settings: Settings, brokers: str, wanted: Wanted) -> Iterator[Reject]:
+def read(settings: Settings, brokers: str, wanted: Wanted) -> Generator[Reject, None, None]:
     """The rejects that are meant, each once, in the sequence in which they were rejected. Raises NoBroker, TopicsUnfit."""
     topic = topics.name("orders.rejected", settings.topic_prefix)
     seen: set[str] = set()

@@ -211,6 +211,9 @@ def test_merge_groups_are_packed_together(wms):
         wms, released("o1", 1), released("o2", 1, group="o1"), released("o3", 1), released("o4", 1, group="o1"), recalled("o4", 2)
     )
     assert wms.parcels() == {"o1": ["o1", "o2"], "o3": ["o3"]}
+    # one that leaves with o2 is in the parcel that o2 is in
+    feed(wms, released("o5", 1, group="o2"))
+    assert wms.parcels() == {"o1": ["o1", "o2", "o5"], "o3": ["o3"]}
 
 
 def test_what_is_picked_leaves_once_and_is_told(wms):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry
 
+from orderstream.board.metrics import BoardMetrics
 from orderstream.intake import metrics as intake
 from orderstream.metrics import Metrics, serve
 
@@ -32,7 +33,7 @@ FOREIGN = {"up", "process_cpu_seconds_total"}
 
 def known() -> set[str]:
     """Every sample name that our processes can show."""
-    names = Metrics().names() | FOREIGN
+    names = Metrics().names() | Metrics.names(BoardMetrics(CollectorRegistry())) | FOREIGN
     for metric in (intake.REQUESTS, intake.REFUSED):
         names.add(f"{metric._name}_total")
     names |= {f"{intake.ACK_SECONDS._name}_{part}" for part in ("bucket", "sum", "count")}
@@ -140,6 +141,7 @@ def test_labels_read_are_labels_that_are_there():
     ours = {label for m in vars(Metrics()).values() for label in getattr(m, "_labelnames", ())}
     for collector in (intake.REQUESTS, intake.REFUSED):
         ours |= set(collector._labelnames)
+    ours |= {label for m in vars(BoardMetrics(CollectorRegistry())).values() for label in getattr(m, "_labelnames", ())}
     ours |= {"job", "instance", "le"}
     for expression in [*expressions(), *(rule["expr"] for rule in ALERTS.values())]:
         assert labels_read(expression) <= ours, expression
@@ -184,10 +186,14 @@ SERVICES = COMPOSE["services"]
 
 
 def test_compose_has_every_process():
-    """Kafka, intake, fetch, workers, consumers, Prometheus and Grafana are there."""
+    """Kafka and PostgreSQL, each process of ours, consumers, Prometheus and Grafana are there; each that shows metrics is scraped."""
     assert set(SERVICES) == {
-        "kafka", "setup", "postgres", "intake", "fetch", "worker", "actions", "erp", "wms", "prometheus", "grafana",
+        "kafka", "setup", "postgres", "intake", "fetch", "worker", "actions", "board", "downstream", "deliver", "erp", "wms",
+        "prometheus", "grafana",
     }  # fmt: skip
+    config = (DEPLOY / "prometheus/prometheus.yml").read_text("utf-8")
+    ours = {name for name, service in SERVICES.items() if service["image"].startswith("orderstream") and name != "setup"}
+    assert {name for name in ours if not re.search(rf"\b{name}\b", config)} == set()
     assert SERVICES["worker"]["deploy"]["replicas"] >= 2
 
 

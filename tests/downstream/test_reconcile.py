@@ -20,7 +20,7 @@ from orderstream.downstream.read import told
 from orderstream.downstream.reconcile import ChannelSide, Difference, Place, Sum, as_csv, bounds, compare
 from orderstream.identity import Keys
 from orderstream.normalise import Books, Normaliser
-from orderstream.orders import Raw
+from orderstream.orders import Raw, Refund
 from orderstream.pipeline import Pipeline
 from orderstream.replay import body_bytes, read_item
 from orderstream.rules.book import PackBook
@@ -158,8 +158,8 @@ def one(*raws: Raw, **flowing: Flow) -> tuple[books.Figures, list[Difference]]:
     return found.figures.get(place, books.Figures()), found.differences.get(place, [])
 
 
-def booked(seq: int, effect: str = "accepted", total: int | None = 100) -> Acked:
-    return Acked("erp", Ack(seq, effect, 1, 1, "CNY" if total is not None else None, total))
+def booked(seq: int, effect: str = "accepted", total: int | None = 100, refunded: int | None = None) -> Acked:
+    return Acked("erp", Ack(seq, effect, 1, 1, "CNY" if total is not None else None, total, refunded=refunded))
 
 
 def flow(number: str, *items) -> Flow:
@@ -229,6 +229,50 @@ def test_refunds_count_on_the_day_they_were_paid_back_and_once(tmp_path):
     assert found.figures[Place("shopify", "main", back.currency)].refunds == Sum(1, back.amount)
     assert not any(sums.refunds.count for sums in compare(side, {}, back.at + 1, back.at + 2).figures.values())
     assert order.status == ("refunded" if back.amount >= order.total else "paid")
+
+
+def back(number: str, refund: str, amount: int, at: int = SINCE + 1, currency: str = "CNY") -> Refund:
+    return Refund(f"api:main:{number}", refund, amount, currency, at)
+
+
+@pytest.mark.parametrize(
+    ("items", "refunds", "earlier", "found"),
+    [
+        ([OUT, booked(1, refunded=30)], [back("A1", "R1", 30)], [], []),
+        ([OUT, booked(1)], [back("A1", "R1", 30)], [], [("refund-unsaid", 30, None)]),
+        ([OUT, booked(1, refunded=29)], [back("A1", "R1", 30)], [], [("refund-differs", 30, 29)]),
+        ([OUT, booked(1, refunded=5)], [], [], [("refund-differs", 0, 5)]),
+        ([OUT, booked(1)], [], [], []),
+        # the ERP's later word for the same release, and what an earlier day was told
+        ([OUT, booked(1, refunded=10), booked(1, refunded=40), booked(1)], [back("A1", "R2", 30)], [back("A1", "R1", 10)], []),
+        # the same refund, under way and paid; of another currency
+        ([OUT, booked(1, refunded=30)], [back("A1", "R1", 30), back("A1", "R3", 9, currency="USD")], [back("A1", "R1", 0)], []),
+        # all of it: that it is still released is what is said
+        ([OUT, booked(1)], [back("A1", "R1", 100)], [], [("not-withdrawn", 0, 100)]),
+        # what nobody has booked is not compared twice
+        ([OUT], [back("A1", "R1", 30)], [], [("not-acknowledged", 100, None)]),
+    ],
+)
+def test_what_went_back_in_part_is_compared(items, refunds, earlier, found):
+    """To the last coin, over all refunds of an order; what the ERP does not say is a difference too."""
+    side = ChannelSide()
+    side.take(api("A1", NOON, "1.00", status="paid"))
+    side.refunds = {(one.order_id, one.refund_id): one for one in refunds}
+    told = compare(side, {"api:main:A1": flow("A1", *items)}, SINCE, UNTIL, earlier)
+    assert [(d.kind, d.expected, d.found) for several in told.differences.values() for d in several] == found
+
+
+def test_a_refund_of_an_older_order_is_compared_on_its_own_day():
+    """Of an order that no record of the day tells of but its refund: by what was released and booked; and not on the day after."""
+    side = ChannelSide()
+    side.refunds = {("api:main:A9", "R1"): back("A9", "R1", 30)}
+    flowing = {"api:main:A9": flow("A9", OUT, booked(1, refunded=20))}
+    (difference,) = compare(side, flowing, SINCE, UNTIL).differences[Place("api", "main", "CNY")]
+    assert (difference.kind, difference.expected, difference.found) == ("refund-differs", 30, 20)
+    assert compare(side, flowing, UNTIL, UNTIL + 1).differences == {}
+    side.refunds = {("api:main:A9", "R1"): back("A9", "R1", 100)}
+    (difference,) = compare(side, flowing, SINCE, UNTIL).differences[Place("api", "main", "CNY")]
+    assert (difference.kind, difference.found) == ("not-withdrawn", 100)
 
 
 def test_a_spreadsheet_is_given_text_and_no_formula():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from orderstream import replay
+from orderstream import replay, times
 from orderstream.facts import Outcome, Trust
 from orderstream.feedback.labels import labels
-from orderstream.feedback.suggest import accepted, snoozed, suggestions
+from orderstream.feedback.suggest import accepted, ended, entries, entry_name, snoozed, suggestions
 from orderstream.identity import Keys
-from orderstream.times import DAY
+from orderstream.times import DAY, HOUR
 
 T = 1_794_326_402_000
 KEYS = Keys(b"k")
@@ -89,6 +90,34 @@ def test_what_is_trusted_is_not_suggested_again() -> None:
     assert propose(*cleared, trusts=(record,)) == []
     over = accepted(one, by="li", why="family", at=T - DAY, until=T)
     assert len(propose(*cleared, trusts=(over,))) == 1
+    # ended early it holds no more, whatever was said first and is said again
+    end = ended(record, by="wang", why="abused", at=T)
+    assert len(propose(*cleared, trusts=(end, record, end))) == 1
+
+
+def test_an_end_is_of_one_entry() -> None:
+    """The same record with its end, which the line takes for the same trust; one of another beginning, rule or kind stays."""
+    one = {"kind": "trust", "entity": "payment", "key": "p1", "rules": ["a", "b"], "with": ["u2", "u3"], "by": "li", "why": "w"}
+    entry = {**one, "at": times.text(T), "until": times.text(T + DAY)}
+    end = ended(entry, by="wang", why="abused", at=T + HOUR)
+    others = [
+        one,
+        {**entry, "at": times.text(T + 1)},
+        {**entry, "rules": ["a"]},
+        {**entry, "with": []},
+        {**entry, "kind": "snooze"},
+    ]
+
+    assert (end["until"], end["by"], end["why"]) == (times.text(T + HOUR), "wang", "abused")
+    (before,), (after,) = replay.updates(entry, KEYS, "CNY"), replay.updates(end, KEYS, "CNY")
+    assert after == msgspec.structs.replace(before, until=T + HOUR)
+    found = entries([end, *others, entry, {"kind": "trust"}, None])
+    assert len(found) == 6
+    assert [(e["until"], e["by"]) for e in found if entry_name(e) == entry_name(entry)] == [(times.text(T + HOUR), "li")]
+    assert [e.get("until") for e in found if entry_name(e) == entry_name(one)] == [None]
+    # of one that has not begun nothing is left, and of one without a beginning what was
+    assert ended(entry, by="w", why="w", at=T - DAY)["until"] == entry["at"]
+    assert ended(one, by="w", why="w", at=T)["until"] == times.text(T)
 
 
 @pytest.mark.parametrize("kind", ["user", "device", "phone", "ip", "segment", "payment", "address"])

@@ -540,10 +540,10 @@ class Court:
         return complete - me.since[kind] <= self.n.horizon and (shipped is None or complete <= shipped)
 
     def _trusts(self, k: Known) -> Iterator[dict[str, Any]]:
-        """Trust records on an entity of the order, in force at its event time."""
+        """Trust records on an entity of the order, in force at its event time: not after the first end that was told of one."""
         for trust in self.reference.trust:
             begins = times.parse(trust["at"]) if "at" in trust else 0
-            ends = times.parse(trust["until"]) if trust.get("until") else times.MAX_MS
+            ends = min(_until(one) for one in self.reference.trust if one | _ENDS == trust | _ENDS)
             if begins <= k.at < ends and _means(trust["entity"], trust["key"], k):
                 yield trust
 
@@ -561,6 +561,14 @@ class Court:
         families = self._families(judged, rule, kind)
         users = {m.user[1] if m.user else None for m in group}
         return not distinct and bool(families) and users <= set().union(*families)
+
+
+_ENDS = {"until": None, "why": None, "by": None}
+"""What may differ between records of one trust."""
+
+
+def _until(trust: dict[str, Any]) -> int:
+    return times.parse(trust["until"]) if trust.get("until") else times.MAX_MS
 
 
 def _means(entity: str, key: str, k: Known) -> bool:

@@ -158,6 +158,8 @@ def lives(draw: st.DrawFn) -> list[Record]:
         at = T + draw(among(0, 1, 2)) * DAY
         rule = draw(among("duplicate-order", "unusual-address", "returns", "missing-info"))
         out.append(snooze(rule, at, at + draw(among(1, DAY, 3 * DAY)), key=draw(among("u1", "u2"))))
+        if draw(among(False, False, True)):
+            out.append({**out[-1], "until": text(at + draw(among(0, 1, HOUR)))})
     return out
 
 
@@ -179,6 +181,19 @@ def test_what_is_learnt_survives(life: list[Record], partitions: int, seed: int,
     world.run(deaths)
 
     assert world.lines() == run(life, line)
+
+
+@pytest.mark.parametrize("kind", ["trust", "snooze"])
+def test_what_is_ended_early_holds_for_no_order_after_it(kind: str) -> None:
+    """It holds for those it held for; orders since the end are judged again; once ended it stays so, whatever is read again."""
+    two = [bought(n, T + at) for n, at in ((1, 0), (2, SECOND), (3, HOUR), (4, HOUR + SECOND))]
+    entry = {**snooze("duplicate-order", T, T + DAY), "kind": kind}
+    end = {**entry, "until": text(T + HOUR), "by": "wang", "why": "abused"}
+
+    assert [n for n in (2, 4) if "duplicate-order" in fired(two, n)] == [2, 4]
+    assert [n for n in (2, 4) if "duplicate-order" in fired([entry, *two], n)] == []
+    for told in ([entry, *two, end], [end, *two, entry], [entry, end, entry, *two]):
+        assert [n for n in (2, 4) if "duplicate-order" in fired(told, n)] == [4]
 
 
 def test_it_is_forgotten() -> None:

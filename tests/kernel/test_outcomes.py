@@ -15,7 +15,7 @@ from test_restart import claims
 
 from agents import route as hop
 from orderstream import engine, outcomes, wire
-from orderstream.facts import Outcome
+from orderstream.facts import Answer, Answers, Outcome
 from orderstream.replay import read_item
 from orderstream.route import Public, Router, freeze
 from orderstream.rules.book import PackBook
@@ -186,6 +186,31 @@ def test_a_release_says_who_and_why() -> None:
     assert (verdict_of(told)["out"], verdict_of(told)["verdict"]) == ("released", "review")
 
 
+@pytest.mark.parametrize(
+    ("details", "group", "together"),
+    [
+        ({}, "api:main:A", ["api:main:A", "api:main:B"]),
+        ({"merge_with": ["api:main:B", "api:main:GONE"]}, "api:main:B", ["api:main:B"]),
+        ({"merge_with": []}, None, None),
+    ],
+)
+def test_a_release_says_what_it_leaves_with(details: Record, group: str | None, together: list[str] | None) -> None:
+    """Of the candidates those that the person wanted, none where they wanted none; all where nobody said; taken back, all again."""
+    desk = Desk()
+    desk._process(dossier(version=1, expects={"receiver:r": 1}, findings=found("oversold")))
+    desk._process(Answers({"receiver:r": Answer(1, 0, merge=("api:main:A", "api:main:B"))}))
+    said = {"order_id": "api:main:1", "at": text(T + HOUR), "outcome": "released", "by": "wang", "id": "d1", "seq": 1}
+
+    (released,) = [p.value for p in desk._process(outcomes.read({**said, "details": details})) if p.topic == "orders.released"]
+
+    assert released is not None
+    assert (released.get("merge_group"), released.get("merge_with")) == (group, together)
+    back = outcomes.read({**said, "at": text(T + HOUR + 1), "outcome": "undone", "id": "u1", "undoes": "d1"})
+    (review,) = [p.value for p in desk._process(back) if p.topic == "orders.review"]
+    assert review is not None
+    assert review["merge_with"] == ["api:main:A", "api:main:B"]
+
+
 @pytest.mark.parametrize(("before", "recalled"), [((), True), (("oversold",), False), (("platform-hold",), False)])
 def test_cancelled_stands_nowhere(before: tuple[str, ...], recalled: bool) -> None:
     """A cancelled order stands on no public topic, is recalled where the ERP has it, and asks for nothing any more."""
@@ -347,11 +372,12 @@ def test_an_older_version_s_bytes() -> None:
     [
         {"outcome": "undone"}, {"outcome": "released", "undoes": "d1"}, {"outcome": "released", "seq": 0},
         {"outcome": "released", "seq": "1"}, {"outcome": "released", "id": 5}, {"outcome": "released", "reason": "x" * 201},
+        {"outcome": "released", "details": {"merge_with": "A"}}, {"outcome": "released", "details": {"merge_with": [1]}},
     ],
 )  # fmt: skip
 def test_half_an_outcome_is_none(record: Record) -> None:
     """It goes where people see it, instead of being guessed at."""
-    with pytest.raises(ValueError, match=r"undoes|seq|text"):
+    with pytest.raises(ValueError, match=r"undoes|seq|text|merge_with"):
         outcomes.read({"order_id": "api:main:1", "at": text(T), **record})
 
 

@@ -22,7 +22,7 @@ from orderstream.board.web import accounts, masked, queries
 from orderstream.board.web.language import N_
 from orderstream.board.web.roles import Right
 from orderstream.board.web.site import RefusedError, SignedOutError, Visit, site_of
-from orderstream.board.web.work import MISSING, NOT_ALLOWED, person_of, uuid_of
+from orderstream.board.web.work import MISSING, NOT_ALLOWED, OFTEN, merged, person_of, uuid_of
 
 DESCRIPTION = """The board's HTTP API. `Authorization: Bearer osb_…`: a token made on one's own page, with one's own rights.
 
@@ -31,7 +31,14 @@ Times are ms UTC, money is integer minor units with its currency. An order id is
 """
 
 _bearer = HTTPBearer(auto_error=False, description="A token made on one's own page.")
-router = APIRouter(prefix="/api/v1", dependencies=[Depends(_bearer)], tags=["board"])
+
+
+def paths() -> APIRouter:
+    """A part of the API."""
+    return APIRouter(prefix="/api/v1", dependencies=[Depends(_bearer)], tags=["board"])
+
+
+router = paths()
 
 
 class Error(BaseModel):
@@ -64,6 +71,11 @@ class Decide(BaseModel):
     decision: Literal["release", "correction", "after-sales", "confirm", "cancel"]
     reason: str = Field(max_length=40)
     note: str = Field("", max_length=500)
+    merge_with: list[str] | None = Field(
+        None,
+        max_length=20,
+        description="Of a release of one order: which of its `merge_with` it leaves with. Absent: as the machine says.",
+    )
 
 
 class Verify(BaseModel):
@@ -102,7 +114,8 @@ def enter(request: Request, right: Right, *, writes: bool = False) -> Iterator[V
         yield Visit(site, request, db, person, "")
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def json(value: Any, status: int = 200) -> Response:
+    """An answer."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
@@ -141,7 +154,7 @@ def cases(
     with enter(request, "see") as visit:
         asks = store.Wanted(tuple(channel), tuple(shop), visit.person.shops, tuple(rule), tuple(level), text=q, sort=sort)
         found = store.waiting(visit.db, asks, visit.now, limit, offset)
-        return _json({"cases": found.cards, "count": found.cases, "orders": found.orders})
+        return json({"cases": found.cards, "count": found.cases, "orders": found.orders})
 
 
 @router.get("/cases/{case_id:path}", responses={**ERRORS, 404: {"description": "No such case", "model": Error}})
@@ -152,7 +165,7 @@ def case(request: Request, case_id: str) -> Response:
         orders = [] if found is None else [row for row in found.orders if visit.sees(store.shop_of(row))]
         if found is None or not orders:
             raise RefusedError(MISSING, 404)
-        return _json({"case": found.card, "orders": orders, "truncated": found.truncated})
+        return json({"case": found.card, "orders": orders, "truncated": found.truncated})
 
 
 @router.get("/orders/{order_id:path}", responses={**ERRORS, 404: {"description": "No such order", "model": Error}})
@@ -163,12 +176,10 @@ def order(request: Request, order_id: str, unmask: bool = False) -> Response:
         shown = _shown(visit, found)
         if unmask:
             if not visit.site.unmasking.take(visit.person.login):
-                raise RefusedError(
-                    N_("You have looked at very many customers in a short time. Please wait, or ask a supervisor."), 429
-                )
+                raise RefusedError(OFTEN, 429)
             queries.unmasked(visit.db, visit.person.login, found.order_id, visit.now)
             shown["document"] = found.document
-        return _json(
+        return json(
             {
                 "order": shown,
                 "decisions": store.decisions(visit.db, found.order_id),
@@ -184,26 +195,31 @@ def make_decision(request: Request, body: Decide) -> Response:
     with enter(request, "decide", writes=True) as visit:
         if len(body.orders) > 1 and not visit.person.may("bulk"):
             raise RefusedError(NOT_ALLOWED["role"])
+        seen = {one.order_id: one.seq for one in body.orders}
+        details = {}
+        if body.merge_with is not None:
+            details = merged(visit.db, body.decision, seen, body.merge_with)
         done = decide.decide(
             visit.db,
             person_of(visit),
-            {one.order_id: one.seq for one in body.orders},
+            seen,
             body.decision,
             body.reason,
             note=masked.free(body.note),
+            details=details,
             at=visit.now,
             terms=visit.site.terms,
         )
         refused = {order_id: refusal._asdict() for order_id, refusal in done.refused.items()}
         answer = {"bulk": str(done.bulk), "done": done.done, "asked": done.asked, "refused": refused}
-        return _json(answer, 409 if refused else 200)
+        return json(answer, 409 if refused else 200)
 
 
 @router.post("/decisions/{bulk}/undo", responses=ERRORS)
 def undo(request: Request, bulk: str) -> Response:
     """Takes back what was decided in one go, within a minute."""
     with enter(request, "decide", writes=True) as visit:
-        return _json({"undone": decide.undo(visit.db, person_of(visit), uuid_of(bulk), at=visit.now)})
+        return json({"undone": decide.undo(visit.db, person_of(visit), uuid_of(bulk), at=visit.now)})
 
 
 @router.get("/approvals", responses=ERRORS)
@@ -211,7 +227,7 @@ def approvals(request: Request) -> Response:
     """What waits for an approver."""
     with enter(request, "see") as visit:
         found = store.asked(visit.db, visit.person.shops)
-        return _json([{"decision": one.decision, "order": one.order, "yes": one.yes} for one in found])
+        return json([{"decision": one.decision, "order": one.order, "yes": one.yes} for one in found])
 
 
 @router.post("/approvals/{decision}", responses=ERRORS)
@@ -220,7 +236,7 @@ def approve(request: Request, decision: str, body: Word) -> Response:
     with enter(request, "see", writes=True) as visit:
         note = masked.free(body.note)
         answer = decide.approve(visit.db, person_of(visit), uuid_of(decision), yes=body.yes, note=note, at=visit.now)
-        return _json({"answer": answer})
+        return json({"answer": answer})
 
 
 @router.post("/verifications", responses=ERRORS)
@@ -230,7 +246,7 @@ def verify(request: Request, body: Verify) -> Response:
         _one(visit, body.order_id)
         note = masked.free(body.note)
         made = decide.verify(visit.db, person_of(visit), body.order_id, body.method, body.result, note=note, at=visit.now)
-        return _json({"id": str(made)})
+        return json({"id": str(made)})
 
 
 @router.get("/audit", responses=ERRORS)
@@ -243,4 +259,4 @@ def audited(
 ) -> Response:
     """Rows of the audit, the newest first."""
     with enter(request, "audit") as visit:
-        return _json(queries.audited(visit.db, by=by, what=what, before=before, limit=limit))
+        return json(queries.audited(visit.db, by=by, what=what, before=before, limit=limit))

@@ -22,7 +22,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from orderstream.board import store
 from orderstream.board.decide import NotAllowedError
 from orderstream.board.store import Pool
-from orderstream.board.web import accounts, api, figures, gate, office, whitelist, work
+from orderstream.board.web import accounts, api, api_office, figures, gate, office, whitelist, work
 from orderstream.board.web.accounts import AccountError
 from orderstream.board.web.language import N_, say
 from orderstream.board.web.site import COOKIE, HERE, RefusedError, SignedOutError, Site, site_of, tongue
@@ -87,7 +87,7 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
         path="/oidc",
     )
     app.add_middleware(_Guarded)
-    for part in (gate, work, office, whitelist, figures, api):
+    for part in (gate, work, office, whitelist, figures, api, api_office):
         app.include_router(part.router)
     app.add_api_route("/static/{name}", _static, include_in_schema=False)
     app.add_api_route("/live", _live, include_in_schema=False)

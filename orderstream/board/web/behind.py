@@ -44,6 +44,12 @@ class Behind(Generic[T]):
         with self._lock:
             self._due = 0.0
 
+    def put(self, value: T) -> None:
+        """What somebody knows who has just changed it; who looks next has it read again."""
+        with self._lock:
+            self._value = value
+            self._due = 0.0
+
     def _go(self) -> None:
         found: T | None = None
         # what is changed while we read counts as changed after it

@@ -25,6 +25,7 @@ from orderstream.board.web.site import (
     enter,
     fields,
     home,
+    let_in,
     own,
     see_other,
     site_of,
@@ -35,25 +36,6 @@ router = APIRouter(include_in_schema=False)
 Fields = Annotated[FormData, Depends(fields)]
 SLOWLY = N_("Too many tries from here. Please wait a minute.")
 STALE = N_("This link was used already or is older than a day. Ask whoever sent it for a new one.")
-
-
-def let_in(site: Site, request: Request, db: Db, person: Person, how: str, to: str) -> Response:
-    """Opens a session, notes it, and goes on."""
-    now = store.now()
-    with db.transaction():
-        cookie = accounts.open_session(db, person, how, now)
-        audit.append(db, now, person.login, "signed-in", {"how": how})
-    answer = see_other(home(to))
-    answer.set_cookie(
-        COOKIE,
-        cookie,
-        max_age=accounts.LONGEST // 1000,
-        httponly=True,
-        secure=site.secure(request),
-        samesite="lax",
-        path="/",
-    )
-    return answer
 
 
 def slowly(site: Site, request: Request) -> None:

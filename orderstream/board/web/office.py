@@ -1,25 +1,37 @@
-"""Office: what is behind the wall: rejects, audit, deputies, accounts.
+"""Office: what is behind the wall: rejects, what is stuck downstream, audit, deputies, accounts.
 
-Law: whoever changes who may do what is named in the audit in the same transaction. A secret is shown once, to whoever made it.
+Law: whoever puts back, settles, or changes who may do what is named in the audit in the same transaction. A secret is shown once, to
+whoever made it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from starlette.datastructures import FormData
 
-from orderstream.board import audit, decide, store
-from orderstream.board.web import accounts, queries
+from orderstream.board import audit, decide, rejects, store
+from orderstream.board.store import Db
+from orderstream.board.web import accounts, masked, queries
 from orderstream.board.web.accounts import AccountError
 from orderstream.board.web.language import N_
 from orderstream.board.web.roles import ROLES
 from orderstream.board.web.site import COOKIE, PAGE, RefusedError, Visit, enter, fields, see_other
-from orderstream.board.web.work import NOT_ALLOWED, person_of
+from orderstream.board.web.work import MISSING, NOT_ALLOWED, OFTEN, person_of
+from orderstream.broker import require
+from orderstream.downstream import store as waits
+from orderstream.downstream.flow import WAITS
+from orderstream.errors import UserError
+from orderstream.orders import Rejected, Skip
+from orderstream.rejected import masked as masked_bytes
+from orderstream.rules.model import Downstream, Limits
 
 router = APIRouter(include_in_schema=False)
 Fields = Annotated[FormData, Depends(fields)]
@@ -30,12 +42,82 @@ Fields = Annotated[FormData, Depends(fields)]
 
 @router.get("/rejected")
 def rejected(request: Request, channel: str = "", code: str = "", page: int = 0) -> Response:
-    """What could not be one order: why, never its bytes."""
+    """What could not be one order, and why; and what was put back."""
     with enter(request, "rejected") as visit:
         page = max(0, min(page, 1000))
-        rows = store.rejects(visit.db, channel or None, code or None, PAGE + 1, page * PAGE)
-        seen = [row for row in rows[:PAGE] if visit.sees(f"{row.channel}:{row.shop}")]
-        return visit.page("rejected.html", rows=seen, more=len(rows) > PAGE, number=page, channel=channel, code=code)
+        rows = store.rejects(visit.db, channel or None, code or None, PAGE + 1, page * PAGE, visit.person.shops)
+        values: dict[str, Any] = {"replays": rejects.asked(visit.db), "channel": channel, "code": code, "number": page}
+        return visit.page("rejected.html", rows=rows[:PAGE], more=len(rows) > PAGE, **values)
+
+
+@router.get("/rejected/{name}")
+def reject(request: Request, name: str) -> Response:
+    """One of them: its envelope and its bytes in their shape, nothing of anybody readable."""
+    with enter(request, "rejected") as visit:
+        return _reject(visit, name)
+
+
+@router.post("/rejected/full")
+def reject_in_full(request: Request, form: Fields) -> Response:
+    """The same as it came: written down before it is shown."""
+    with enter(request, "unmask", form) as visit:
+        row = seen_reject(visit, str(form.get("id", "")))
+        if not visit.site.unmasking.take(visit.person.login):
+            raise RefusedError(OFTEN, 429)
+        audit.append(visit.db, visit.now, visit.person.login, "unmask", {"reject": row.id})
+        return _reject(visit, row.id, plain=True)
+
+
+def _reject(visit: Visit, name: str, *, plain: bool = False) -> Response:
+    row = seen_reject(visit, name)
+    return visit.page("reject.html", row=row, found=reject_bytes(visit, row, plain=plain), plain=plain)
+
+
+def seen_reject(visit: Visit, name: str) -> store.Reject:
+    """A reject that this person may see. Raises RefusedError."""
+    row = rejects.of(visit.db, name) if visit.person.may("rejected") else None
+    if row is None:
+        raise RefusedError(MISSING, 404)
+    if not visit.sees(f"{row.channel}:{row.shop}"):
+        raise RefusedError(NOT_ALLOWED["shop"])
+    return row
+
+
+def reject_bytes(visit: Visit, row: store.Reject, *, plain: bool) -> dict[str, object] | None:
+    """What Kafka has of a reject; None: no more. plain: its bytes as they came. now: what a replay would do with it.
+
+    Raises RefusedError where Kafka is away.
+    """
+    settings = visit.site.settings
+    try:
+        found = rejects.one(settings, require(settings).address, row)
+    except UserError as error:
+        raise RefusedError(error.sentence, 503) from None
+    if found is None:
+        return None
+    parsed, record = found.now(), found.record
+    now = "unreadable" if parsed is None else {Rejected: "still", Skip: "skip"}.get(type(parsed), "sent")
+    return {
+        "verified": record.verified,
+        "headers": {name: masked_bytes.sentence(value) for name, value in sorted(record.headers.items())},
+        "size": len(record.body),
+        "body": masked_bytes.body(record.body, whole=plain),
+        "now": now,
+        "now_code": parsed.code if isinstance(parsed, Rejected) else None,
+    }
+
+
+@router.post("/rejected/replay")
+def replay(request: Request, form: Fields) -> Response:
+    """Has the ticked ones put back, or all that the filter shows and that were not yet."""
+    with enter(request, "replay", form) as visit:
+        channel, code = str(form.get("channel", "")), str(form.get("code", ""))
+        ids = None if form.get("all") == "1" else [str(one) for one in form.getlist("rejects")]
+        if ids == []:
+            raise RefusedError(N_("Nothing is ticked. Tick those that you mean."), 400)
+        chosen = {"channel": channel or None, "code": code or None} if ids is None else {}
+        rejects.ask(visit.db, person_of(visit), ids=ids, at=visit.now, **chosen)
+        return see_other(f"/rejected?channel={quote(channel)}&code={quote(code)}")
 
 
 @router.get("/audit")
@@ -57,6 +139,38 @@ def downstream(request: Request, page: int = 0) -> Response:
         rows = queries.standing(visit.db, visit.person.shops, PAGE + 1, page * PAGE)
         days = queries.reconciled(visit.db, visit.person.shops)
         return visit.page("downstream.html", rows=rows[:PAGE], more=len(rows) > PAGE, number=page, days=days)
+
+
+@router.post("/downstream/settle")
+def settle_wait(request: Request, form: Fields) -> Response:
+    """Takes what somebody has dealt with off the wall, until another verdict."""
+    with enter(request, "settle", form) as visit:
+        settle(visit, str(form.get("order_id", "")), str(form.get("kind", "")), str(form.get("why", "")))
+        return see_other("/downstream")
+
+
+def settle(visit: Visit, order_id: str, kind: str, why: str) -> None:
+    """The same for page and API, with its row in the audit. Raises RefusedError: it does not stand (any more), no reason."""
+    why = masked.free(why.strip())[:200]
+    if not why:
+        raise RefusedError(NOT_ALLOWED["note"], 400)
+    found = next((one for one in WAITS if one == kind), None)
+    if found is None or not visit.sees(":".join(order_id.split(":")[:2])):
+        raise RefusedError(NOT_ALLOWED["details"], 400)
+    with visit.db.transaction():
+        if not waits.settle(visit.db, order_id, found, visit.person.login, why, limits_of(visit.db)):
+            raise RefusedError(N_("It does not stand here any more."), 409)
+        audit.append(visit.db, visit.now, visit.person.login, "settle", {"order": order_id, "kind": kind, "why": why})
+
+
+def limits_of(db: Db) -> Callable[[str], Limits]:
+    """A pack's version -> how long what was released may take outside, by that pack."""
+
+    def limits(version: str) -> Limits:
+        body = store.pack(db, version) if version else None
+        return msgspec.convert((body or {}).get("policy", {}).get("downstream", {}), Downstream).limits()
+
+    return limits
 
 
 # -- deputies -----------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from orderstream.board.store import answering
 from orderstream.board.web import accounts
 from orderstream.board.web.language import N_
-from orderstream.board.web.site import RefusedError, site_of
+from orderstream.board.web.site import RefusedError, let_in, site_of
 from orderstream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -85,8 +85,6 @@ async def back(request: Request) -> Response:
 
 
 def _admit(request: Request, claims: dict[str, Any], to: str) -> Response:
-    from orderstream.board.web.gate import let_in  # noqa: PLC0415  the gate knows us
-
     site = site_of(request)
     login = claims.get("email") if claims.get("email_verified") is True else None
     if login is None and site.settings.oidc_trust_username:

@@ -80,6 +80,15 @@ def standing(db: Db, may: Sequence[str], limit: int, offset: int) -> list[dict[s
     ).fetchall()
 
 
+def stands(db: Db, may: Sequence[str]) -> int:
+    """How many orders stand so."""
+    row = db.execute(
+        "SELECT count(DISTINCT order_id) AS n FROM board.waits WHERE standing AND (%s OR channel || ':' || shop = ANY(%s))",
+        (not may, list(may)),
+    ).fetchone()
+    return 0 if row is None else int(row["n"])
+
+
 def reconciled(db: Db, may: Sequence[str], days: int = 7) -> list[dict[str, Any]]:
     """The last days that were reconciled: day, channel, shop, currency, figures, differences."""
     return db.execute(

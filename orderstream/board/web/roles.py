@@ -19,23 +19,43 @@ Right = Literal[
     "unmask",  # see a customer's data in full, which is written down
     "trust",  # whitelist, snoozes, what feedback suggests
     "rejected",  # what is no order
+    "replay",  # put it back after the fix
+    "tell",  # say what came of orders: returned, complained of, …
+    "settle",  # that what stood behind the release is dealt with
     "figures",
     "audit",
     "deputies",  # who stands in for an approver
     "people",  # accounts, roles, tokens of others
 ]
 RIGHTS: tuple[Right, ...] = get_args(Right)
-Role = Literal["reviewer", "desk", "supervisor", "approver", "analyst", "admin"]
+Role = Literal["reviewer", "desk", "supervisor", "approver", "analyst", "admin", "system"]
 
 ROLES: dict[Role, frozenset[Right]] = {
-    "reviewer": frozenset({"see", "decide", "bulk", "verify", "map", "unmask", "rejected"}),
-    "desk": frozenset({"see", "decide", "verify", "unmask"}),
+    "reviewer": frozenset({"see", "decide", "bulk", "verify", "map", "unmask", "rejected", "settle"}),
+    "desk": frozenset({"see", "decide", "verify", "unmask", "tell", "settle"}),
     "supervisor": frozenset(
-        {"see", "decide", "bulk", "verify", "map", "unmask", "trust", "rejected", "figures", "audit", "deputies"}
+        {
+            "see",
+            "decide",
+            "bulk",
+            "verify",
+            "map",
+            "unmask",
+            "trust",
+            "rejected",
+            "replay",
+            "tell",
+            "settle",
+            "figures",
+            "audit",
+            "deputies",
+        }
     ),
     "approver": frozenset({"see", "decide", "bulk", "verify", "approve", "unmask", "figures", "audit", "deputies"}),
     "analyst": frozenset({"see", "rejected", "figures"}),
-    "admin": frozenset({"people", "audit", "deputies", "rejected", "figures"}),
+    "admin": frozenset({"people", "audit", "deputies", "rejected", "replay", "figures"}),
+    # another system with a token: an ERP
+    "system": frozenset({"tell"}),
 }
 
 Sight = Literal["part", "none"]

@@ -21,7 +21,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2.utils import missing
 from starlette.datastructures import FormData
 
-from orderstream.board import store
+from orderstream.board import audit, store
 from orderstream.board.agreed import terms
 from orderstream.board.store import Db, Pool, answering
 from orderstream.board.web import accounts, language, masked
@@ -227,6 +227,25 @@ def home(path: str | None) -> str:
 def see_other(path: str) -> Response:
     """After a form: go and look."""
     return Response(status_code=303, headers={"location": path})
+
+
+def let_in(site: Site, request: Request, db: Db, person: Person, how: str, to: str) -> Response:
+    """Opens a session, notes it, and goes on."""
+    now = store.now()
+    with db.transaction():
+        cookie = accounts.open_session(db, person, how, now)
+        audit.append(db, now, person.login, "signed-in", {"how": how})
+    answer = see_other(home(to))
+    answer.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=accounts.LONGEST // 1000,
+        httponly=True,
+        secure=site.secure(request),
+        samesite="lax",
+        path="/",
+    )
+    return answer
 
 
 def _short(data: bytes) -> str:

@@ -1,12 +1,14 @@
 """Whitelist: who is trusted, which rules rest for whom, and who might be: pages over what `feedback` says on reference.updates.
 
-Law: an entry is one record on reference.updates, which the line reads; there is no second list that could say otherwise. A key is
-taken from an order that is at hand, so that nobody types it and no address has it, and is shown masked.
+Law: an entry is one record on reference.updates, which the line reads; there is no second list that could say otherwise. It is ended
+early by the same record with its end. A key is taken from an order that is at hand, so that nobody types it and no address has it,
+and is shown masked.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
@@ -24,6 +26,7 @@ from orderstream.broker import require
 from orderstream.errors import UserError
 from orderstream.feedback import cli as feedback
 from orderstream.feedback import suggest
+from orderstream.identity import Keys
 from orderstream.settings import Settings
 
 router = APIRouter(include_in_schema=False)
@@ -32,14 +35,15 @@ LONGEST_DAYS = 730
 
 
 class Entry(NamedTuple):
-    """A trust or a snooze. key: masked; at, until: ms, None for ever."""
+    """A trust or a snooze. id: says nothing of whose; key: masked; at, until: ms, None for ever."""
 
+    id: str
     kind: str
     entity: str
     key: str
     among: int
     rules: list[str]
-    at: int
+    at: int | None
     until: int | None
     by: str
     why: str
@@ -53,26 +57,31 @@ class Lists:
         self.suggestions: Behind[list[suggest.Suggestion]] = Behind("suggestions", lambda: _suggestions(settings), 600)
 
 
-def _entries(settings: Settings) -> list[Entry]:
+def _records(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What is in force or will be, by its id, the newest first. Raises NoBroker, TopicsUnfit."""
     topic = topics.name("reference.updates", settings.topic_prefix)
-    found: dict[tuple[Any, ...], Entry] = {}
+    said = []
     for message in kafka.scan(require(settings).address, [topic], client=access.client(settings)):
-        try:
-            said = json.loads(message.value or b"null")
-            if not isinstance(said, dict) or said.get("kind") not in {"trust", "snooze"}:
-                continue
-            at = times.parse(said["at"]) if said.get("at") else message.timestamp
-            until = times.parse(said["until"]) if said.get("until") else None
-            entry = Entry(
-                said["kind"], said["entity"], shown(said["entity"], said["key"]), len(said.get("with", ())), list(said["rules"]),
-                at, until, said.get("by", ""), masked.free(said.get("why", "")),
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError, times.TimeError):
-            # the line has rejected it
-            continue
-        found[said["kind"], said["entity"], said["key"], *entry.rules] = entry
-    now = store.now()
-    return sorted((e for e in found.values() if e.until is None or e.until > now), key=lambda e: -e.at)
+        with suppress(ValueError):  # the line has rejected it
+            said.append(json.loads(message.value or b"null"))
+    keys, now = Keys(settings.hash_key()), store.now()
+    found = {keys.key("entry", suggest.entry_name(r)).partition(":")[2][:16]: r for r in suggest.entries(said)}
+    standing = [(name, r) for name, r in found.items() if _ms(r, "until") is None or (_ms(r, "until") or 0) > now]
+    return dict(sorted(standing, key=lambda one: -(_ms(one[1], "at") or 0)))
+
+
+def _entries(settings: Settings) -> list[Entry]:
+    return [
+        Entry(
+            name, r["kind"], r["entity"], shown(r["entity"], r["key"]), len(r.get("with") or ()), list(r["rules"]),
+            _ms(r, "at"), _ms(r, "until"), r.get("by", ""), masked.free(r.get("why", "")),
+        )
+        for name, r in _records(settings).items()
+    ]  # fmt: skip
+
+
+def _ms(record: dict[str, Any], field: str) -> int | None:
+    return times.parse(record[field]) if record.get(field) is not None else None
 
 
 def _suggestions(settings: Settings) -> list[suggest.Suggestion]:
@@ -145,13 +154,40 @@ def accept(request: Request, form: Fields) -> Response:
         return see_other("/trust")
 
 
-def _tell(visit: Visit, record: dict[str, Any], about: dict[str, Any]) -> None:
+@router.post("/trust/end")
+def end_entry(request: Request, form: Fields) -> Response:
+    """Ends an entry before its time, by its id."""
+    with enter(request, "trust", form) as visit:
+        end(visit, str(form.get("id", "")), _why(form))
+        return see_other("/trust")
+
+
+def end(visit: Visit, name: str, why: str) -> dict[str, Any]:
+    """Ends an entry now: what the line is told. Whom it held for it goes on holding for; orders from now on are judged again.
+
+    Raises RefusedError: there is no such entry (somebody else ended it), Kafka is away.
+    """
+    settings, lists = visit.site.settings, lists_of(visit.request)
+    try:
+        entry = _records(settings).get(name)
+    except UserError as error:
+        raise RefusedError(error.sentence, 503) from None
+    if entry is None:
+        lists.entries.stale()
+        raise RefusedError(N_("This entry is not in force any more."), 404)
+    record = suggest.ended(entry, by=visit.person.login, why=why, at=visit.now)
+    _tell(visit, record, {"ended": name}, "trust-ended")
+    lists.entries.put([one for one in lists.entries.get() or () if one.id != name])
+    return record
+
+
+def _tell(visit: Visit, record: dict[str, Any], about: dict[str, Any], what: str = "trust") -> None:
     """Says it to the line, with its row in the audit, which has no key in it."""
     body = {name: record[name] for name in ("kind", "entity", "rules", "until", "why")}
     settings = visit.site.settings
     try:
         with visit.db.transaction():
-            audit.append(visit.db, visit.now, visit.person.login, "trust", {**about, **body})
+            audit.append(visit.db, visit.now, visit.person.login, what, {**about, **body})
             feedback.tell(settings, require(settings).address, record)
     except UserError as error:
         raise RefusedError(error.sentence, 503) from None

@@ -118,6 +118,7 @@ TERMS: dict[str, dict[str, str]] = {
         "approver": N_("Approver"),
         "analyst": N_("Analyst"),
         "admin": N_("Administrator"),
+        "system": N_("Connected system"),
     },
     "unit": {"own": N_("own stock"), "presale": N_("pre-sale"), "bonded": N_("bonded warehouse"), "gift": N_("with a gift")},
     "event": {
@@ -141,6 +142,7 @@ TERMS: dict[str, dict[str, str]] = {
         "not-again": N_("Not checked again: its record is gone"),
         "not-applied": N_("Not carried out: something new had come"),
         "closed": N_("Closed"),
+        "settled": N_("Dealt with"),
         "forgotten": N_("Personal data erased"),
     },
     "trust": {"trust": N_("trusted"), "snooze": N_("rule rests")},
@@ -154,6 +156,22 @@ TERMS: dict[str, dict[str, str]] = {
         "wrong-shipment": N_("wrong shipment"),
         "intercept": N_("recalled after it was shipped"),
     },
+    "parcel": {
+        "wrong-variant": N_("wrong variant"),
+        "missing-pieces": N_("pieces missing"),
+        "missing-part": N_("a part is missing"),
+        "too-many": N_("too many"),
+        "not-ordered": N_("nobody ordered it"),
+        "not-released": N_("not released"),
+    },
+    "replay": {
+        "sent": N_("put back with its own time"),
+        "late": N_("put back as late: window rules cannot judge it"),
+        "still": N_("would be rejected again"),
+        "skip": N_("no order, as is known now"),
+        "unreadable": N_("cannot be read by anything"),
+        "lost": N_("not kept any more"),
+    },
     "difference": {
         "unjudged": N_("the channel has it, no verdict is known"),
         "total-differs": N_("released with another total than the channel's"),
@@ -163,6 +181,8 @@ TERMS: dict[str, dict[str, str]] = {
         "booked-unsaid": N_("the ERP does not say what it has booked"),
         "not-stopped": N_("recalled, and the ERP has not stopped it"),
         "not-withdrawn": N_("cancelled or refunded at the channel, still released"),
+        "refund-differs": N_("paid back in part, and the ERP has paid back another sum"),
+        "refund-unsaid": N_("paid back in part, and the ERP does not say what it has paid back"),
         "unknown-to-channel": N_("no record of the channel tells of it"),
     },
     "figure": {
@@ -195,6 +215,8 @@ TERMS: dict[str, dict[str, str]] = {
         "chargeback": N_("chargeback"),
         "wrong-shipment": N_("wrong shipment"),
         "complaint": N_("complaint"),
+        "contact": N_("asked again"),
+        "false-alarm": N_("false alarm"),
         "customer-confirmed": N_("customer: yes, both"),
         "customer-single": N_("customer: only one"),
         "customer-address": N_("customer: wrong address"),
@@ -216,6 +238,8 @@ TERMS: dict[str, dict[str, str]] = {
         "order": N_("the order itself"),
     },
 }
+# what comes due downstream stands in time lines under its own name
+TERMS["event"] |= TERMS["wait"]
 
 
 class Words:

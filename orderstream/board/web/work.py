@@ -7,7 +7,7 @@ was not done is said, order by order, with what to do next; what was done can be
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, cast, get_args
 from urllib.parse import quote
@@ -17,10 +17,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import FormData, QueryParams
 
-from orderstream import money
-from orderstream.board import articles, decide, store
+from orderstream import money, times
+from orderstream.board import articles, decide, heard, store
 from orderstream.board.decide import Decided, NotAllowedError, What
-from orderstream.board.store import Order, Wanted
+from orderstream.board.store import Db, Order, Wanted
 from orderstream.board.web import masked, picture, queries
 from orderstream.board.web.language import N_
 from orderstream.board.web.picture import Place
@@ -34,6 +34,7 @@ router = APIRouter(include_in_schema=False)
 Fields = Annotated[FormData, Depends(fields)]
 WHATS: tuple[What, ...] = get_args(What)
 MISSING = N_("There is nothing at this address. It may have been merged or was mistyped.")
+OFTEN = N_("You have looked at very many customers in a short time. Please wait, or ask a supervisor.")
 UNCLEAR = N_("The request was not understood. Please go back and try again.")
 HOUR = 3_600_000
 
@@ -96,7 +97,8 @@ def wall(request: Request) -> Response:
             number = visit.site.live.number
             return HTMLResponse(visit.site.cards.get(kept, number, lambda: visit.text("cards.html", **_cards(visit, asks, page))))
         undo = queries.undoable(visit.db, visit.person.login, visit.now)
-        return visit.page("wall.html", facets=_facets(visit), undo=undo, **_cards(visit, asks, page))
+        stands = queries.stands(visit.db, visit.person.shops)
+        return visit.page("wall.html", facets=_facets(visit), stands=stands, undo=undo, **_cards(visit, asks, page))
 
 
 def _cards(visit: Visit, asks: Wanted, page: int) -> dict[str, Any]:
@@ -179,9 +181,7 @@ def unmask(request: Request, form: Fields) -> Response:
         order_id = str(form.get("order_id", ""))
         found = seen_order(visit, order_id)
         if not visit.site.unmasking.take(visit.person.login):
-            raise RefusedError(
-                N_("You have looked at very many customers in a short time. Please wait, or ask a supervisor."), 429
-            )
+            raise RefusedError(OFTEN, 429)
         queries.unmasked(visit.db, visit.person.login, found.order_id, visit.now)
         return order_page(visit, order_id, plain=True)
 
@@ -218,6 +218,7 @@ def order_page(visit: Visit, order_id: str, *, plain: bool = False, fragment: bo
         "reasons": may_decide(visit),
         "methods": decide.METHODS,
         "results": decide.RESULTS,
+        "sayable": [what for what in SAID_HERE if what in heard.sayable(person_of(visit))],
     }
     if fragment:
         return visit.page("order_body.html", **values)
@@ -290,10 +291,8 @@ def decide_orders(request: Request, form: Fields) -> Response:
         details: dict[str, Any] = {}
         if what == "correction" and form.get("correct"):
             details["correct"] = masked.free(str(form["correct"]))[:500]
-        if what == "release" and form.get("merge_with"):
-            known = store.order(visit.db, next(iter(seen))) if len(seen) == 1 else None
-            may = set(known.merge_with) if known is not None else set()
-            details["merge_with"] = sorted(may.intersection(str(value) for value in form.getlist("merge_with")))
+        if what == "release" and form.get("merge_shown") == "1":
+            details |= merged(visit.db, what, seen, [str(value) for value in form.getlist("merge_with")])
         done = decide.decide(
             visit.db,
             person_of(visit),
@@ -309,6 +308,18 @@ def decide_orders(request: Request, form: Fields) -> Response:
         if not done.refused:
             return see_other(back)
         return _result(visit, done, what, back)
+
+
+def merged(db: Db, what: What, seen: Mapping[str, int], wanted: Iterable[str]) -> dict[str, Any]:
+    """The part of a release's details that says which orders it leaves with: those of its candidates that are wanted, maybe none.
+
+    Raises RefusedError where it is no release of one order, or one is named that is no candidate.
+    """
+    known = store.order(db, next(iter(seen))) if what == "release" and len(seen) == 1 else None
+    chosen = set(wanted)
+    if known is None or not chosen <= set(known.merge_with):
+        raise RefusedError(NOT_ALLOWED["details"], 400)
+    return {"merge_with": [other for other in known.merge_with if other in chosen]}
 
 
 def _result(visit: Visit, done: Decided, what: What, back: str) -> Response:
@@ -347,6 +358,29 @@ def name_article(request: Request, form: Fields) -> Response:
         except BadFile as error:
             raise RefusedError(error.sentence, 409) from None
         visit.site.articles.stale()
+        return see_other(f"/orders/{path_of(order.order_id)}")
+
+
+SAID_HERE = ("complaint", "returned", "wrong-shipment", "chargeback", "contact", "false-alarm", "confirmed-fraud")
+"""Outcomes that a person at a desk hears of."""
+
+
+@router.post("/tell")
+def tell(request: Request, form: Fields) -> Response:
+    """Says what came of an order: a complaint, a return, … The form has its own time, so that sent twice it is one."""
+    with enter(request, "tell", form) as visit:
+        order = seen_order(visit, str(form.get("order_id", "")))
+        at = str(form.get("at", ""))
+        what = str(form.get("outcome", ""))
+        if what not in SAID_HERE or not (at.isascii() and at.isdigit()) or not 0 <= visit.now - int(at[:15]) <= times.DAY:
+            raise RefusedError(NOT_ALLOWED["details"], 400)
+        row = {"order_id": order.order_id, "at": times.text(int(at)), "outcome": what}
+        note = masked.free(str(form.get("note", "")).strip())[:500]
+        zone = visit.site.settings.timezone
+        found = heard.hear(visit.db, person_of(visit), [{**row, **({"note": note} if note else {})}], zone, at=visit.now)
+        if found.faults:
+            # the list has nothing else that could be wrong with it
+            raise RefusedError(NOT_ALLOWED["role"])
         return see_other(f"/orders/{path_of(order.order_id)}")
 
 

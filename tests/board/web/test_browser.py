@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 from orderstream.board import store
 from orderstream.settings import Settings
 from tests.board.core.records import place, signal, verdict
+from tests.board.web.behind import rejected, rejection, stuck
 from tests.board.web.conftest import KEY, PASSWORD, Board, running
 from tests.postgres import server
 
@@ -42,7 +44,9 @@ LINE = {
 def shot(page: Page, name: str) -> None:
     """Keeps what the page looks like now, where asked for."""
     if os.environ.get("SHOTS"):
-        page.screenshot(path=SHOTS / f"{name}.png")
+        path = SHOTS / f"{name}.png"
+        page.screenshot(path=path)
+        Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def burst(board: Board, size: int = 6) -> list[str]:
@@ -216,6 +220,8 @@ def test_a_desk_is_worked_by_keyboard(board: Board, browse: Browse):
 def test_every_page_is_accessible(board: Board, browse: Browse, size: str, scheme: str, language: str):
     """Axe finds nothing on any page, light and dark, in both languages; no page is wider than a phone."""
     burst(board)
+    stuck(board, "A0001")
+    rejected(board, rejection("R1", {"total": "many"}), rejection("R2", {"total": "more"}, "bad-time"))
     context = browse(board, board.person("all", "supervisor", "approver", "admin", language=language), size, color_scheme=scheme)
     page = context.new_page()
     case = board.db.execute("SELECT case_id FROM board.cases WHERE orders > 1").fetchone()["case_id"]
@@ -235,6 +241,8 @@ def test_every_page_is_accessible(board: Board, browse: Browse, size: str, schem
         for part in page.locator("details").all():
             part.evaluate("one => one.open = true")
         told[path] = findings(page)
+        if path in ("/rejected", "/downstream"):
+            shot(page, f"{path[1:]}-{size}")
         if not page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"):
             told[path].append("wider than the window")
     outside = browse(board, None, size, color_scheme=scheme).new_page()
@@ -243,6 +251,23 @@ def test_every_page_is_accessible(board: Board, browse: Browse, size: str, schem
     assert {path: found for path, found in told.items() if found} == {}
     page.goto(f"{board.url}/orders/api:main:A0001")
     shot(page, f"order-{size}")
+
+
+def test_what_is_stuck_is_settled_with_a_thumb(board: Board, browse: Browse):
+    """From the wall, which says that something is stuck, to what is wrong with the parcel, and off the page with how it was dealt with."""
+    burst(board, 2)
+    stuck(board, "A0001")
+    page = browse(board, board.person("lin", "desk"), "phone").new_page()
+    page.goto(board.url)
+    page.get_by_role("link", name="1 单放行后卡住").tap()
+    row = page.locator("tbody tr", has_text="规格装错")
+    expect(row).to_contain_text("应为 RED")
+    row.locator("summary").tap()
+    row.get_by_label("方式").fill("承运商已拦截")
+    row.get_by_role("button", name="已处理").tap()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.goto(f"{board.url}/orders/api:main:A0001")
+    expect(page.locator("ol.line")).to_contain_text("承运商已拦截")
 
 
 def test_without_scripts_it_still_works(board: Board, browse: Browse):
