@@ -37,7 +37,8 @@ class Case(msgspec.Struct, array_like=True):
     outcomes: those that move it or teach, by id; unseen: those of them that count for nothing, since their person had not seen all: id ->
     the rules that had fired meanwhile. stands: id of the outcome in force; known: the rules that had fired when it came in force.
     began: rule -> number with which it began to fire; changed: number with which the order itself last changed; returned: number
-    with which it went back to a freeze that a person had lifted. taught: what its entities have been told of it, in short.
+    with which it went back to a freeze that a person had lifted, or, pending, to where it had been taken from. taught: what its
+    entities have been told of it, in short. rest: where it stood when it was last more than pending.
     """
 
     order: str
@@ -66,6 +67,7 @@ class Case(msgspec.Struct, array_like=True):
     changed: int = 0
     returned: int = 0
     taught: bytes = b""
+    rest: str = ""
 
 
 _case = msgspec.msgpack.Decoder(Case)
@@ -300,8 +302,8 @@ class Router:
                     "decision": said,
                 }
                 out.append(Public("orders.recalled", case.order, recalled))
-            shows = not held or case.number == case.returned
-            if case.out and shows and line.verdict != "pending" and dossier.document is not None:
+            shows = case.number == case.returned or not (held or line.verdict == "pending")
+            if case.out and shows and dossier.document is not None:
                 record = self._order(case, decision, verdict, head, signals)
                 record["decision"] = said
                 if decision is not None and decision.outcome != "undone":
@@ -448,7 +450,8 @@ def _move(case: Case, decision: str) -> None:
     if verdict == "withdrawn" or decision in outcomes.ENDS:
         case.out = ""
     elif verdict == "pending":
-        return
+        # not paid any more: it stays where it was, and comes back there where an end is taken back, whichever was heard first
+        case.out = case.rest
     elif decision == "released":
         case.out = "released"
     else:
@@ -462,8 +465,10 @@ def _move(case: Case, decision: str) -> None:
         case.released, case.recalled = True, False
     elif before == "released":
         case.recalled = True
-    if case.out == "frozen" != before and verdict != "frozen":
+    if case.out not in ("", before) and (verdict == "pending" or case.out == "frozen" != verdict):
         case.returned = case.number
+    if verdict != "pending":
+        case.rest = case.out
 
 
 def _held(case: Case, decision: Outcome | None) -> bool:

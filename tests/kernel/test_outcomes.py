@@ -224,6 +224,27 @@ def test_cancelled_stands_nowhere(before: tuple[str, ...], recalled: bool) -> No
     assert topics(desk.dossier(*before, "ip-pair")) <= {"orders.recalled"}
 
 
+@pytest.mark.parametrize("sequence", [("d1", "u1"), ("u1", "d1")])
+@pytest.mark.parametrize(("before", "out"), [((), "released"), (("oversold",), "review"), (("platform-hold",), "frozen")])
+def test_an_end_taken_back_of_an_order_that_is_pending_again(
+    sequence: tuple[str, str], before: tuple[str, ...], out: str
+) -> None:
+    """It stands where it stood, and whoever reads the topics knows it, whichever of both outcomes was heard first."""
+    desk, told = Desk(), []
+    told += desk.dossier(*before)
+    told += desk.dossier(*before, status="created")
+    end = Outcome("api:main:1", T + HOUR, "cancelled", "wang", "d1", None, 1)
+    back = Outcome("api:main:1", T + HOUR + 1, "undone", "wang", "u1", None, 1, "d1")
+
+    for name in sequence:
+        told += desk._process({"d1": end, "u1": back}[name])
+
+    last = verdict_of(told[::-1])
+    assert (last["verdict"], last["out"], last["decision"]["id"]) == ("pending", out, "u1")
+    assert erp((p.topic, p.value) for p in told if p.value is not None) == ({"api:main:1"} if out == "released" else set())
+    assert topics(told) >= {f"orders.{out}"}
+
+
 @pytest.mark.parametrize("said", ["correction", "after-sales", "customer-single", "customer-address"])
 def test_what_waits_is_recalled_and_reviewed(said: str) -> None:
     """What was out is taken back and waits for a person."""
