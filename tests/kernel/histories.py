@@ -253,8 +253,18 @@ def references(draw: st.DrawFn, days: Sequence[int]) -> Record:
 
 @cache
 def told(*days: int) -> st.SearchStrategy[list[Record]]:
-    """A few of them."""
-    return st.lists(references(days), max_size=4)
+    """A few of them, some of which somebody ended early."""
+    return st.lists(references(days), max_size=4).flatmap(_ended)
+
+
+@st.composite
+def _ended(draw: st.DrawFn, records: list[Record]) -> list[Record]:
+    out = list(records)
+    for record in records:
+        if record["kind"] == "trust" and draw(among(False, True)):
+            at = times.parse(record["at"])
+            out.append({**record, "until": text(at + draw(among(0, 1, MINUTE, HOUR))), "why": "over", "by": "li"})
+    return out
 
 
 @st.composite
