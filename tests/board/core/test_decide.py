@@ -275,6 +275,28 @@ def test_put_aside_comes_back_with_a_new_signal_or_the_customer_s_answer(db: Db,
     assert store.order(db, oid("A2")).answer == "customer-confirmed"  # type: ignore[union-attr]
 
 
+def test_a_customer_who_wants_only_one_stops_what_was_let_go(db: Db, feed: Feed) -> None:
+    """The stream takes it back to review, whoever had released it: the machine or a person. Somebody has to see it, and decides."""
+    feed(verdict("A1", 1, signal("ip-pair"), out="released"), place("released", "A1", 1))
+    feed.waiting("A2")
+    decide.decide(db, LI, {oid("A2"): 1}, "release", "checked", at=NOW, terms=Terms())
+    mine = store.decisions(db, oid("A2"))[0]
+    told = {"id": str(mine.id), "outcome": "released", "by": "li", "at": NOW, "reason": "checked", "undoes": None}
+    feed(verdict("A2", 2, signal("duplicate-order"), out="released", decision=told), place("released", "A2", 2, by="li"))
+    assert [state(db, n) for n in ("A1", "A2")] == ["closed", "decided"]
+
+    answer = {"id": "l1", "outcome": "customer-single", "by": "customer", "at": NOW + 5000, "reason": None, "undoes": None}
+    for number, seq, rule in (("A1", 2, "ip-pair"), ("A2", 3, "duplicate-order")):
+        feed(place("review", number, seq), verdict(number, seq, signal(rule), out="review", decision=answer))
+    assert [state(db, n) for n in ("A1", "A2")] == ["waiting", "waiting"]
+
+    later = NOW + 10_000
+    assert decide.decide(db, WANG, {oid("A1"): 2, oid("A2"): 3}, "cancel", "duplicate", at=later, terms=Terms()).refused == {}
+    # what the stream said before it heard of that changes nothing
+    feed(verdict("A1", 3, signal("ip-pair"), out="review", decision=answer))
+    assert [state(db, n) for n in ("A1", "A2")] == ["decided", "decided"]
+
+
 def test_a_release_that_was_said_elsewhere_stands_on_the_board(db: Db, feed: Feed) -> None:
     """A script, another desk: the outcome may be read before or after what it led to."""
     feed.waiting("A1")
