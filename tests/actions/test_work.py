@@ -143,6 +143,21 @@ async def test_a_customer_abroad_is_asked_in_english_by_the_other_gateway(desk: 
     assert desk.gateways.of("sms") == []
 
 
+async def test_each_customer_has_a_pace_of_their_own(desk: Desk) -> None:
+    """One message a minute is one to each: who ordered twice waits, somebody else does not. Nobody's number stands in a row."""
+    gateway = {"kind": "http-sms", "url": f"{desk.gateways.address}/sms", "secret": desk.gateways.secret, "per_minute": 1}  # type: ignore[attr-defined]
+    desk.file(gateways={"sms": gateway}, receivers={}, roles={})
+    for number, phone in (("A1", "13910000124"), ("A2", "13910000124"), ("A3", "13810000125")):
+        action(desk.db, "confirm", order(desk.feed, number, buyer={"id": number, "phone": phone}))
+    await desk.go_on()
+    assert sorted(taken.body["to"] for taken in desk.gateways.of("sms")) == ["+8613810000125", "+8613910000124"]
+    assert [state for _, state, _ in desk.rows("confirm")] == ["sent", "sent", "waiting"]
+    rows = str(desk.db.execute("SELECT * FROM board.messages").fetchall())
+    assert "13910000124" not in rows
+    await desk.go_on(ledger.MINUTE + 10_000)
+    assert len(desk.gateways.of("sms")) == 3
+
+
 async def test_what_nobody_needs_to_hear_is_not_said(desk: Desk) -> None:
     """An order withdrawn or decided before its message goes out."""
     one, two = order(desk.feed, "A1"), order(desk.feed, "A2")
