@@ -19,6 +19,7 @@ from tests.faults.installation import Installation
 from tests.faults.kinds import KINDS
 from tests.faults.ledger import Campaign, Round
 from tests.faults.reconcile import Difference, overtaken, reconcile
+from tests.waiting import until
 
 FINE = frozenset({0, 1, NoBroker.exit_code, NoDatabase.exit_code})
 """Exit codes of a process that we had not asked to end: it stops itself when in doubt, or there was no broker, or no PostgreSQL."""
@@ -52,6 +53,7 @@ async def run(
     try:
         await system.start()
         await system.healed()
+        await until(lambda: system.desk.said, "people decide by the board")
         for number, kind in enumerate(kinds, 1):
             span = await _round(system, kind, dice)
             spans.append(span)

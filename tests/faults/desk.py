@@ -41,7 +41,10 @@ class Desk:
         self._url, self._tokens = url, tokens
         self._dice = random.Random(seed)
         self._seen: dict[str, tuple[int, int]] = {}
-        self._met: set[tuple[str, int]] = set()
+        self.met: set[tuple[str, int]] = set()
+        """Orders by the number of the verdict that somebody here has looked at."""
+        self.rests = False
+        """While it is set, nobody decides."""
         self._bulks: list[str] = []
         self._closed = asyncio.Event()
         self._home = asyncio.Event()
@@ -58,9 +61,10 @@ class Desk:
         async with httpx.AsyncClient(base_url=self._url, timeout=10, trust_env=False) as http:
             while not self._closed.is_set():
                 try:
-                    await self._look(http)
-                    await self._approve(http)
-                    await self._undo(http)
+                    if not self.rests:
+                        await self._look(http)
+                        await self._approve(http)
+                        await self._undo(http)
                 except httpx.TransportError:
                     self.away += 1
                 await asyncio.sleep(LOOK_SECONDS)
@@ -108,9 +112,9 @@ class Desk:
         new = [
             row
             for row in rows
-            if row["state"] == "waiting" and row["asked"] is None and (row["order_id"], row["seq"]) not in self._met
+            if row["state"] == "waiting" and row["asked"] is None and (row["order_id"], row["seq"]) not in self.met
         ]
-        self._met.update((row["order_id"], row["seq"]) for row in new)
+        self.met.update((row["order_id"], row["seq"]) for row in new)
         chosen = [row for row in new if self._dice.random() < SHARE]
         if not chosen:
             return

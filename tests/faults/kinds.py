@@ -218,14 +218,16 @@ async def board_killed(system: Installation, dice: random.Random) -> None:
     service, link = system.named("board"), system.links["board"]
     way = dice.randrange(3)
     if way < 2:
+        await _heap(system)
         (link.hold_requests if way == 0 else link.hold_answers)()
-        before = (await system.ends(["orders.outcomes"])).values()
+        before = sum((await system.ends(["orders.outcomes"])).values())
 
         async def between() -> bool:
             (row,) = await system.wall("SELECT count(*) AS n FROM board.outbox WHERE sent_at IS NULL")
-            there = sum((await system.ends(["orders.outcomes"])).values()) > sum(before)
+            there = sum((await system.ends(["orders.outcomes"])).values()) > before
             return row["n"] > 0 and (way == 0 or there)
 
+        system.desk.rests = False
         try:
             await until(between, "a decision is between the board's commit and its note that Kafka has it")
             await _end(signal.SIGKILL, service)
@@ -246,6 +248,17 @@ async def board_killed(system: Installation, dice: random.Random) -> None:
             await until(inside, "the board is between a batch's rows and their commit")
             await _end(signal.SIGKILL, service)
     await _decides(system)
+
+
+async def _heap(system: Installation) -> None:
+    """Until ten orders wait that nobody has looked at: the board hears of no other while its network is held."""
+    system.desk.rests = True
+
+    async def enough() -> bool:
+        rows = await system.wall("SELECT order_id, seq FROM board.orders WHERE state = 'waiting' AND asked IS NULL")
+        return len({(row["order_id"], row["seq"]) for row in rows} - system.desk.met) >= 10
+
+    await until(enough, "ten orders wait for somebody to look at them")
 
 
 async def _decides(system: Installation) -> None:
@@ -288,8 +301,16 @@ async def actions_killed(system: Installation, dice: random.Random) -> None:
             gateways.hold.set()
             gateways.hold = None
     else:
+        # a lock's two hours go by: its network is held, so it hears of nothing else to do
+        waits = "(SELECT id FROM board.messages WHERE kind = 'unlock' AND state = 'waiting' LIMIT 1)"
+
+        async def locked() -> bool:
+            return bool(await system.wall(f"SELECT id FROM board.messages WHERE id = {waits}"))
+
+        await until(locked, "a lock has an end")
         before = sum((await system.ends(["wms.commands"])).values())
         link.hold_answers()
+        await system.wall(f"UPDATE board.messages SET next_at = 0 WHERE id = {waits} RETURNING id")
 
         async def there() -> bool:
             return sum((await system.ends(["wms.commands"])).values()) > before
