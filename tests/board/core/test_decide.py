@@ -137,6 +137,16 @@ def test_undone_within_a_minute_and_not_after(db: Db, feed: Feed) -> None:
         decide.undo(db, LI, second.bulk, at=NOW + 2 * UNDO + 1)
 
 
+def test_what_takes_a_decision_back_is_later_than_it_by_any_clock(db: Db, feed: Feed) -> None:
+    """The last by its own time stands: a clock that was set back between the two must not let the first one stand."""
+    feed.waiting("A1")
+    done = release(db, "A1")
+    decide.undo(db, LI, done.bulk, at=NOW - 5_000)
+
+    first, back = [times.parse(row["value"]["at"]) for row in db.execute("SELECT value FROM board.outbox ORDER BY id")]
+    assert back > first
+
+
 def test_what_was_taken_back_waits_though_the_stream_still_says_what_was(db: Db, feed: Feed) -> None:
     """The release is under way while it is taken back; its record comes, then the one that takes it back."""
     feed.waiting("A1")
