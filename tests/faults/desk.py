@@ -131,6 +131,10 @@ class Desk:
         for one in (await self._ask(http, "approver", "/api/v1/approvals") or ())[:AT_ONCE]:
             decision, yes = one["decision"], self._dice.random() < YES
             said = await self._ask(http, "approver", f"/api/v1/approvals/{decision['id']}", {"yes": yes})
+            if said is None and yes:
+                # there is something new about it: it has to be asked for anew
+                yes = False
+                said = await self._ask(http, "approver", f"/api/v1/approvals/{decision['id']}", {"yes": yes})
             if said is not None:
                 self.said.append(Yes(decision["bulk"], decision["order_id"], "approve" if yes else "refuse"))
 

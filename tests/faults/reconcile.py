@@ -259,8 +259,10 @@ def _decided(books: Evidence) -> Iterator[Difference]:
             for before, now in zip([None, *said], said, strict=False)
             if before is None or before.decision != now.decision
         ]
+        # what was decided before stands again when what came after it is taken back
+        again = sum(one.outcome == "undone" for one in by_order.get(order, ()))
         for decision in known:
-            if entered.count(decision) > 1:
+            if entered.count(decision) > 1 + again:
                 yield Difference("twice", order, f"decision {decision} came in force {entered.count(decision)} times")
 
 
