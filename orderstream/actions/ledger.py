@@ -168,11 +168,11 @@ def _join(db: Db, row: Row, now: int, gone: set[str]) -> list[str]:
 
 
 def done(db: Db, row: Row, receipt: str, now: int, follow: Sequence[New] = ()) -> None:
-    """It is done, with what follows from it: one transaction."""
+    """It is done, with what follows from it: one transaction. Also where its taker had been given up: what was told is told."""
     with db.transaction():
         add(db, follow, now)
         db.execute(
-            "UPDATE board.messages SET state = 'sent', done_at = %s, receipt = %s, error = NULL WHERE id = %s AND state = 'trying'",
+            "UPDATE board.messages SET state = 'sent', done_at = %s, receipt = %s, error = NULL WHERE id = %s AND state <> 'sent'",
             (now, receipt or None, row.id),
         )
         db.execute("UPDATE board.messages SET done_at = %s WHERE lead = %s", (now, row.id))
