@@ -1,14 +1,68 @@
-"""What every process of ours does at its edges: takes a port, shows its numbers, hears that it is to end."""
+"""What every process of ours does at its edges: keeps a log, finds its broker, takes a port, shows its numbers, starts its parts and
+stops them, hears that it is to end.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import signal
 import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
 
-from orderstream.errors import PortTaken
+from aiokafka.errors import KafkaError
+
+from orderstream import access, kafka, topics
+from orderstream.errors import NoBroker, PortTaken
 from orderstream.metrics import Metrics, Served, serve
 from orderstream.settings import PREFIX, Settings
+
+
+class Part(Protocol):
+    """Something that is started and stopped: a consumer, a producer."""
+
+    async def start(self) -> Any:
+        """Returns when it works."""
+
+    async def stop(self) -> Any:
+        """Returns when it is done."""
+
+
+def logs(settings: Settings, *libraries: str, least: int = logging.WARNING) -> None:
+    """Our log goes to stderr at the settings' level; these libraries say what is as grave as `least`, and no less."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    for library in libraries:
+        logging.getLogger(library).setLevel(least)
+    kafka.calm()
+
+
+def joined(settings: Settings) -> Settings:
+    """The settings with the broker that is there, whose topics are as they must be. Raises NoBroker, NotAdmitted, TopicsUnfit."""
+    from orderstream.broker import require  # noqa: PLC0415  it may start one, which most never do
+
+    address = require(settings).address
+    topics.now(topics.check(address, settings))
+    return settings.model_copy(update={"brokers": address})
+
+
+@contextlib.asynccontextmanager
+async def started(address: str, *parts: Part) -> AsyncIterator[None]:
+    """Starts the parts one after the other, and stops them in reverse. Kafka's errors in between become NoBroker or NotAdmitted."""
+    up: list[Part] = []
+    try:
+        for part in parts:
+            up.append(part)
+            await part.start()
+        yield
+    except* KafkaError as errors:
+        raise access.denied(errors.exceptions[0]) or NoBroker(access.silent(address)) from None
+    finally:
+        for part in reversed(up):
+            with contextlib.suppress(KafkaError, OSError):
+                await part.stop()
 
 
 def port_taken(host: str, port: int) -> bool:

@@ -558,7 +558,9 @@ def _params(action: Action) -> dict[str, Any]:
 
 
 def _action(case: Case, do: str, rule: str | None, level: str, until: int | None, params: dict[str, Any]) -> dict[str, Any]:
-    said = (case.order, do, rule, params.get("why"), params.get("rules"), *([params["decision"]] if "decision" in params else []))
+    # of one rule each role is told; what route itself has to tell goes by its reason
+    whom = params["decision"] if "decision" in params else None if "why" in params else params.get("to")
+    said = (case.order, do, rule, params.get("why"), params.get("rules"), *(() if whom is None else (whom,)))
     key = hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:32]
     return {
         "id": key,

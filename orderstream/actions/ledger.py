@@ -104,7 +104,7 @@ def take(db: Db, now: int, most: int, pace_of: Callable[[Row], Pace | None]) -> 
             " ORDER BY next_at, id LIMIT %s",
             (now, most * 20),
         ).fetchall()
-        used: dict[str, int] = {}
+        used: dict[tuple[str, str | None], int] = {}
         taken: list[Row] = []
         gone: set[str] = set()
         for record in found:
@@ -118,7 +118,7 @@ def take(db: Db, now: int, most: int, pace_of: Callable[[Row], Pace | None]) -> 
                 if pace is not None:
                     later = pace.wait_until(row.level)
                     if later is None:
-                        later = _full(db, row.receiver, pace.per_minute, used, now)
+                        later = _full(db, row.receiver, row.body.get("who"), pace.per_minute, used, now)
                     if later is not None:
                         db.execute("UPDATE board.messages SET state = 'waiting', next_at = %s WHERE id = %s", (later, row.id))
                         continue
@@ -133,21 +133,22 @@ def take(db: Db, now: int, most: int, pace_of: Callable[[Row], Pace | None]) -> 
     return taken
 
 
-def _full(db: Db, receiver: str, per_minute: int, used: dict[str, int], now: int) -> int | None:
-    """When the receiver has room again (ms); None where it has some now, which is then taken."""
-    if receiver not in used:
-        counted = db.execute(
-            "SELECT count(*) AS n FROM board.messages WHERE receiver = %s AND tried_at > %s AND kind = ANY(%s)",
-            (receiver, now - MINUTE, list(TOLD)),
-        ).fetchone()
-        used[receiver] = counted["n"] if counted else 0
-    if used[receiver] < per_minute:
-        used[receiver] += 1
+def _full(
+    db: Db, receiver: str, who: str | None, per_minute: int, used: dict[tuple[str, str | None], int], now: int
+) -> int | None:
+    """When the receiver has room again (ms); None where it has some now, which is then taken. who: which of the customers."""
+    one = receiver, who
+    same = "receiver = %s AND body->>'who' IS NOT DISTINCT FROM %s AND tried_at > %s AND kind = ANY(%s)"
+    values = (receiver, who, now - MINUTE, list(TOLD))
+    if one not in used:
+        counted = db.execute(f"SELECT count(*) AS n FROM board.messages WHERE {same}", values).fetchone()  # noqa: S608  ours
+        used[one] = counted["n"] if counted else 0
+    if used[one] < per_minute:
+        used[one] += 1
         return None
     oldest = db.execute(
-        "SELECT tried_at FROM board.messages WHERE receiver = %s AND tried_at > %s AND kind = ANY(%s)"
-        " ORDER BY tried_at DESC OFFSET %s LIMIT 1",
-        (receiver, now - MINUTE, list(TOLD), per_minute - 1),
+        f"SELECT tried_at FROM board.messages WHERE {same} ORDER BY tried_at DESC OFFSET %s LIMIT 1",  # noqa: S608  ours
+        (*values, per_minute - 1),
     ).fetchone()
     return (oldest["tried_at"] if oldest else now) + MINUTE
 
@@ -167,11 +168,11 @@ def _join(db: Db, row: Row, now: int, gone: set[str]) -> list[str]:
 
 
 def done(db: Db, row: Row, receipt: str, now: int, follow: Sequence[New] = ()) -> None:
-    """It is done, with what follows from it: one transaction."""
+    """It is done, with what follows from it: one transaction. Also where its taker had been given up: what was told is told."""
     with db.transaction():
         add(db, follow, now)
         db.execute(
-            "UPDATE board.messages SET state = 'sent', done_at = %s, receipt = %s, error = NULL WHERE id = %s AND state = 'trying'",
+            "UPDATE board.messages SET state = 'sent', done_at = %s, receipt = %s, error = NULL WHERE id = %s AND state <> 'sent'",
             (now, receipt or None, row.id),
         )
         db.execute("UPDATE board.messages SET done_at = %s WHERE lead = %s", (now, row.id))

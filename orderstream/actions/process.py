@@ -11,23 +11,21 @@ import contextlib
 import hashlib
 import logging
 import socket
-import sys
 from typing import Any
 
 import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from orderstream import access, kafka, topics
+from orderstream import access, topics
 from orderstream.actions import ledger, plan, receivers, work
 from orderstream.actions.links import create_app
 from orderstream.board import store
 from orderstream.board.agreed import terms
 from orderstream.board.store import Pool, answering
-from orderstream.broker import require
-from orderstream.errors import NoBroker, NoDatabase, UserError
+from orderstream.errors import NoDatabase, UserError
 from orderstream.metrics import Metrics
-from orderstream.process import bound, shown, told_to_end
+from orderstream.process import bound, joined, logs, shown, started, told_to_end
 from orderstream.settings import PREFIX, Settings
 
 log = logging.getLogger("orderstream.actions")
@@ -82,27 +80,18 @@ class Actions:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises NoBroker, NotAdmitted."""
-        started: list[Any] = []
-        try:
-            for one in (self._producer, self._consumer):
-                started.append(one)
-                await one.start()
+        async with (
+            contextlib.aclosing(self._shop.http),
+            started(self._address, self._producer, self._consumer),
             # only after what it calls upon is there: who sees the page may act
-            async with asyncio.TaskGroup() as tasks:
-                server = tasks.create_task(self._pages(stop))
-                tasks.create_task(self._read(stop))
-                tasks.create_task(self._do(stop))
-                tasks.create_task(self._tick(stop))
-                await stop.wait()
-                await server
-        except* KafkaError as errors:
-            first = errors.exceptions[0]
-            raise access.denied(first) or NoBroker(access.silent(self._address)) from None
-        finally:
-            for one in reversed(started):
-                with contextlib.suppress(KafkaError, OSError):
-                    await one.stop()
-            await self._shop.http.aclose()
+            asyncio.TaskGroup() as tasks,
+        ):
+            server = tasks.create_task(self._pages(stop))
+            tasks.create_task(self._read(stop))
+            tasks.create_task(self._do(stop))
+            tasks.create_task(self._tick(stop))
+            await stop.wait()
+            await server
 
     # -- what comes ----------------------------------------------------------------------------------------------------
 
@@ -177,6 +166,8 @@ class Actions:
                 task.cancel()
 
     async def _take(self, most: int) -> list[ledger.Row]:
+        # by the file as it is now: a letter put back after the file was mended must not meet the old one
+        self._shop.file = self._said()
         now = store.now()
 
         def take() -> list[ledger.Row]:
@@ -200,9 +191,8 @@ class Actions:
             self._database(error)
 
     async def _tick(self, stop: asyncio.Event) -> None:
-        """What is looked at every second: the file, what people decided on the board, the numbers."""
+        """What is looked at every second: what people decided on the board, the numbers."""
         while not stop.is_set():
-            self._shop.file = self._said()
             try:
                 counted = await asyncio.to_thread(self._look)
             except NoDatabase as error:
@@ -286,15 +276,11 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 def run(settings: Settings) -> int:
     """Runs the process until SIGTERM or Ctrl-C; its exit code. Raises UserError."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for noisy in ("aiokafka", "httpx", "httpcore", "apprise", "urllib3", "requests"):
-        # httpx writes whole addresses, and a robot's address is its secret
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    kafka.calm()
+    # httpx writes whole addresses, and a robot's address is its secret
+    logs(settings, "aiokafka", "httpx", "httpcore", "apprise", "urllib3", "requests")
     place = store.url(settings)
     store.migrate(place)
-    address = require(settings).address
-    topics.now(topics.check(address, settings))
+    settings = joined(settings)
     metrics = Metrics()
     with bound(settings.links_host, settings.links_port) as listener:
         listener.listen()
@@ -304,7 +290,7 @@ def run(settings: Settings) -> int:
         pool = store.pool(place, AT_ONCE + 8)
 
         async def until_told() -> None:
-            await Actions(settings, address, pool, metrics, listener).run(told_to_end())
+            await Actions(settings, str(settings.brokers), pool, metrics, listener).run(told_to_end())
 
         try:
             asyncio.run(until_told())

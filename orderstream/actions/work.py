@@ -186,6 +186,8 @@ def _take_apart(db: Db, shop: Shop, row: Row) -> list[ledger.New]:
             # the wall shows it too; who is to be reminded by message is named in the file, or nobody is
             return []
         return _tell_all(shop, row, list(dict.fromkeys(names)), role, "deadline", now)
+    if do == "confirm":
+        return [_whose(shop, order, new) for new in plan.follows(row, order, shop.file, now)]
     if do != "meeting":
         return plan.follows(row, order, shop.file, now)
     if order is None or now < row.made_at + plan.GATHER:
@@ -199,6 +201,12 @@ def _take_apart(db: Db, shop: Shop, row: Row) -> list[ledger.New]:
         msgspec.structs.replace(new, id=plan.key("meeting", number, new.receiver))
         for new in plan.follows(msgspec.structs.replace(row, body={**row.body, "about": number}), order, shop.file, now)
     ]
+
+
+def _whose(shop: Shop, order: Known | None, new: ledger.New) -> ledger.New:
+    """A message to a customer, with whose it is as a keyed hash: each has a pace of their own."""
+    to = None if order is None or new.kind != "confirm" else order.phone if new.body["way"] == "sms" else order.email
+    return new if to is None else msgspec.structs.replace(new, body={**new.body, "who": shop.signer.number(to, "customer")})
 
 
 def _ask_approvers(db: Db, shop: Shop, row: Row, now: int) -> list[ledger.New]:

@@ -138,6 +138,8 @@ def _orders(db: Db, topic: str, records: Sequence[Record], limits: Limits, now: 
     gone = [r.key for r in records if r.value is None]
     said = [(r, orjson.loads(r.value)) for r in records if r.value is not None and r.key in everything]
     ours = _decisions(db, topic, [value for _, value in said])
+    if topic == "orders.verdicts":
+        _stopped(db, [value for _, value in said], everything)
     turns: list[tuple[Known, Turn]] = []
     for record, value in said:
         one = everything[record.key]
@@ -255,6 +257,19 @@ def _decisions(db: Db, topic: str, values: Sequence[Mapping[str, Any]]) -> dict[
     asked = {fold.outcome_uuid(name): name for name in names}
     found = db.execute("SELECT id, state, audit FROM board.decisions WHERE id = ANY(%s)", (list(asked),)) if asked else ()
     return {asked[row["id"]]: row["state"] for row in found if row["audit"] is not None or topic == "orders.verdicts"}
+
+
+def _stopped(db: Db, verdicts: Sequence[Mapping[str, Any]], orders: Mapping[str, Known]) -> None:
+    """What a customer answered after somebody had decided stands above it: then nothing that people decided stands here."""
+    for verdict in verdicts:
+        answer, order = verdict.get("decision"), orders[verdict["order_id"]]
+        if answer is None or answer["outcome"] not in fold.STOPS or order.decision is None or verdict["verdict_seq"] <= order.seq:
+            continue
+        last = db.execute(
+            "SELECT coalesce(effective_at, at) AS at FROM board.decisions WHERE id = %s", (order.decision,)
+        ).fetchone()
+        if last is None or last["at"] < answer["at"]:
+            order.decision = None
 
 
 def _by_us(outcome: Mapping[str, Any], ours: Mapping[str, str]) -> bool:

@@ -25,6 +25,9 @@ PLACES = {"orders.released": "released", "orders.review": "review", "orders.froz
 DECIDES = {"released": "decided", "cancelled": "decided", "correction": "correction", "after-sales": "after-sales"}
 """Outcome -> the state that it brings an order to."""
 
+STOPS = frozenset(("customer-single", "customer-address"))
+"""Answers of a customer by which the stream keeps an order back, whoever had let it go."""
+
 
 class Known(msgspec.Struct):
     """What the board knows of an order, but for its long parts; as the columns of board.orders, see there."""
@@ -231,10 +234,11 @@ def outcome_uuid(name: str) -> UUID:
 
 
 def needs_person(known: Known) -> bool:
-    """Whether the machine leaves it to people: it says review or frozen, or a freeze was shown that nobody lifted."""
-    return (
-        known.seq > 0 and known.verdict not in ("withdrawn", "pending") and (known.held or known.verdict in ("review", "frozen"))
-    )
+    """Whether it is left to people: the machine says review or frozen, a freeze was shown that nobody lifted, or it stands there
+    by what a customer answered.
+    """
+    kept_back = known.held or known.verdict in ("review", "frozen") or known.out in ("review", "frozen")
+    return known.seq > 0 and known.verdict not in ("withdrawn", "pending") and kept_back
 
 
 def settle(known: Known) -> None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,19 @@ import orjson
 from rich.console import Console
 
 from orderstream import access, broker, topics
+from orderstream.actions.process import group as deeds
 from orderstream.board import store
 from orderstream.board.web import accounts
+from orderstream.demo import behind
+from orderstream.demo.behind import Behind
 from orderstream.demo.database import Database, find
+from orderstream.demo.phones import Customers, Phones
 from orderstream.demo.processes import Child, Processes, terminable, undisturbed
 from orderstream.demo.shops import Shops
 from orderstream.demo.tally import Summary, Tally
-from orderstream.demo.view import View, conclude
+from orderstream.demo.view import View, conclude, follow
+from orderstream.downstream.store import READER as WATCHES
+from orderstream.engine.partitioner import Partitioner
 from orderstream.errors import BadFile, RunFailed
 from orderstream.fetch.process import group as fetchers
 from orderstream.rules import pack as packs
@@ -45,6 +51,7 @@ from orderstream.simulators.scenario import MARKETPLACES, SHOPS
 from orderstream.simulators.served import served
 
 READY_SECONDS = 60.0
+PARTS = ("intake", "fetch", "workers", "consumers", "people")
 PEOPLE = (("supervisor", "主管", ("supervisor", "reviewer")), ("approver", "审批人", ("approver",)))
 """Who gets a one-time link to the demo's board: login, name, roles."""
 SETTLE_SECONDS = 60.0
@@ -79,10 +86,8 @@ def run(
     clean = False
     try:
         with terminable():
-            demo.play(orders, rate, report)
+            demo.play(orders, rate, report, stay=stay)
             clean = True
-            if stay:
-                demo.stay()
     except KeyboardInterrupt:
         console.print("正在结束已启动的进程 … · ending what was started …", highlight=False)
         clean = True
@@ -110,10 +115,13 @@ class _Demo:
         self._env: dict[str, str] = {}
         self._market = Market(SHOPS)
         self._market_port = 0
+        self._phones = Phones(secrets.token_hex(24))
+        self._phones_port = 0
         self._database: Database | None = None
         self._board = ""
+        self._over = False
 
-    def play(self, orders: int, rate: float, report: Path | None) -> None:
+    def play(self, orders: int, rate: float, report: Path | None, *, stay: bool) -> None:
         self._kafka()
         self._topics()
         self._postgres()
@@ -121,12 +129,12 @@ class _Demo:
         shop = make(orders, rate=rate, start=_now(), marketplaces=MARKETPLACES, payments=True)
         self._load(shop)
         self._start(shop)
-        result, unsure = asyncio.run(self._peak(orders, rate))
-        if report is not None:
-            report.write_bytes(orjson.dumps(msgspec.to_builtins(result), option=orjson.OPT_INDENT_2) + b"\n")
-            self._say(f"报告 · report: {report}")
-        if unsure:
-            raise RunFailed("; ".join(unsure))
+        try:
+            asyncio.run(self._peak(orders, rate, report, stay=stay))
+        except KeyboardInterrupt:
+            # whoever ends what stayed open at the end interrupts nothing
+            if not self._over:
+                raise
 
     def stop(self) -> None:
         """End everything that was started."""
@@ -152,7 +160,7 @@ class _Demo:
 
     def _topics(self) -> None:
         assert self._broker is not None
-        port, self._market_port = broker.free_port(), broker.free_port()
+        port, self._market_port, self._phones_port = (broker.free_port() for _ in range(3))
         prefix = f"{self._given.topic_prefix}demo-{secrets.token_hex(3)}." if self._shared else self._given.topic_prefix
         file = self._own("secrets.json", self._market.doors())
         accounts = self._own("platforms.json", self._market.accounts(f"http://127.0.0.1:{self._market_port}"))
@@ -207,34 +215,43 @@ class _Demo:
         for number in range(1, self._workers + 1):
             self._process(f"worker-{number}", "orderstream", "worker", STATE_DIR=str(self._home / f"worker-{number}"))
         self._process("erp", "orderstream.consumers.erp")
-        self._process("wms", "orderstream.consumers.wms", "--stock", str(stock))
+        # picked soon, and shipped by nobody before the score is taken: what has left is not recalled
+        self._process("wms", "orderstream.consumers.wms", "--stock", str(stock), "--pick-after", "2")
         self._process("fetch", "orderstream", "fetch")
-        self._start_board()
         self._say(
             f"启动：接收、取详情、{self._workers} 个工作进程、ERP、WMS · started: intake, fetch, {self._workers} workers, ERP, WMS"
         )
+        self._start_people()
 
     def _postgres(self) -> None:
         with undisturbed():
             self._database = find(self._given)
         if self._database is None:
             self._say(
-                "没有 PostgreSQL，看板不启动：apt-get install postgresql 或设置 ORDERSTREAM_DATABASE"
-                " · no PostgreSQL, so no board: apt-get install postgresql, or set ORDERSTREAM_DATABASE"
+                "没有 PostgreSQL，看板、动作、下游不启动：apt-get install postgresql 或设置 ORDERSTREAM_DATABASE"
+                " · no PostgreSQL, so no board, actions and downstream: apt-get install postgresql, or set ORDERSTREAM_DATABASE"
             )
             return
         self._say(self._database.describe)
 
-    def _start_board(self) -> None:
+    def _start_people(self) -> None:
+        """The board, what tells people and asks customers, and what watches the ERP and the warehouse."""
         if self._database is None:
             return
-        port = broker.free_port()
+        port, links = broker.free_port(), broker.free_port()
         self._board = f"http://127.0.0.1:{port}"
-        # the board's alone: the example ERP keeps its own books beside it
+        phones = f"http://127.0.0.1:{self._phones_port}"
+        # theirs alone: the example ERP keeps its own books beside it
         values = {"DATABASE": self._database.url, "BOARD_HOST": "127.0.0.1", "BOARD_PORT": str(port), "PUBLIC_URL": self._board}
         self._command("board", "migrate", **values)
         self._process("board", "orderstream", "board", **values)
+        pages = {"LINKS_HOST": "127.0.0.1", "LINKS_PORT": str(links), "LINKS_URL": f"http://127.0.0.1:{links}"}
+        file = self._own("actions.json", self._phones.file(phones, self._board))
+        self._process("actions", "orderstream", "actions", ACTIONS_FILE=str(file), **pages, **values)
+        self._process("downstream", "orderstream", "downstream", DOWNSTREAM_HOST="127.0.0.1", DOWNSTREAM_PORT="0", **values)
+        self._say("启动：看板、动作、下游 · started: board, actions, downstream")
         self._links()
+        self._say(f"消息，含可签收的链接 · messages, with their signed links: {phones}")
 
     def _links(self) -> None:
         """One-time links for two people: frozen orders need another one than who asks."""
@@ -244,15 +261,14 @@ class _Demo:
                 token = accounts.invite(db, login, store.now(), "demo", name=name, roles=roles)
                 self._say(f"看板 · board, {name} {login}: {self._board}/welcome/{token}")
 
-    def stay(self) -> None:
+    async def _stay(self) -> None:
         """Leaves all of it running until Ctrl-C, for people to look at the board."""
         if not self._board:
             return
         self._say(f"看板还开着，Ctrl-C 结束 · the board stays open at {self._board}, Ctrl-C ends it")
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                self._processes.check()
-                time.sleep(0.5)
+        while True:
+            self._processes.check()
+            await asyncio.sleep(0.5)
 
     def _process(self, name: str, module: str, *arguments: str, **values: str) -> Child:
         env = self._env | {PREFIX + setting: value for setting, value in values.items()}
@@ -273,13 +289,27 @@ class _Demo:
         if code:
             raise RunFailed(f"orderstream {' '.join(arguments[:2])} 失败 · failed: {child.tail(300)}")
 
-    async def _peak(self, orders: int, rate: float) -> tuple[Summary, list[str]]:
-        """Wait until all is up, send the peak, wait for its verdicts. The result, and a sentence for each thing gone wrong."""
-        async with served(self._market.app, self._market_port):
+    async def _peak(self, orders: int, rate: float, report: Path | None, *, stay: bool) -> None:
+        """Waits until all is up, sends the peak, waits for its verdicts. Raises RunFailed with a sentence for each thing gone wrong."""
+        async with served(self._market.app, self._market_port), served(self._phones.app, self._phones_port):
             await self._ready()
-            return await self._played(orders, rate)
+            customers = Customers(self._phones)
+            answering = asyncio.create_task(customers.run())
+            try:
+                result, unsure = await self._played(orders, rate, customers)
+                if report is not None:
+                    report.write_bytes(orjson.dumps(msgspec.to_builtins(result), option=orjson.OPT_INDENT_2) + b"\n")
+                    self._say(f"报告 · report: {report}")
+                if unsure:
+                    raise RunFailed("; ".join(unsure))
+                self._over = True
+                if stay:
+                    await self._stay()
+            finally:
+                answering.cancel()
+                await asyncio.wait([answering])
 
-    async def _played(self, orders: int, rate: float) -> tuple[Summary, list[str]]:
+    async def _played(self, orders: int, rate: float, customers: Customers) -> tuple[Summary, list[str]]:
         scenario = make(
             orders, rate=rate, start=_now() + 500, zone=self._given.timezone, marketplaces=MARKETPLACES, payments=True
         )
@@ -299,31 +329,70 @@ class _Demo:
                     late = await self._settle(view, tally, reader)
                 finally:
                     sending.cancel()
-        result = tally.summary()
-        conclude(self._console, scenario, tally, result)
-        unsure = late
-        if result.lost and not late:
-            unsure.append(f"丢失 {result.lost} 单 · {result.lost} orders are lost")
-        if shops.refused:
-            delivery, status = shops.refused[0]
-            unsure.append(
-                f"{len(shops.refused)} 个推送未被接收 · {len(shops.refused)} deliveries were not taken: {delivery.order_id} → {status}"
-            )
-        for expected, final in tally.odd()[:10]:
-            what = ",".join((*expected.rules, *expected.low)) or expected.tag or "—"
-            self._say(f"与预期不符 · not as meant: {expected.order_id} {expected.outcome} ({what}) → {final}")
-        unsure += await self._erp(tally.released())
+            result = tally.summary()
+            conclude(self._console, scenario, tally, result)
+            unsure = late
+            if result.lost and not late:
+                unsure.append(f"丢失 {result.lost} 单 · {result.lost} orders are lost")
+            if shops.refused:
+                delivery, status = shops.refused[0]
+                unsure.append(
+                    f"{len(shops.refused)} 个推送未被接收 · {len(shops.refused)} deliveries were not taken: {delivery.order_id} → {status}"
+                )
+            for expected, final in tally.odd()[:10]:
+                what = ",".join((*expected.rules, *expected.low)) or expected.tag or "—"
+                self._say(f"与预期不符 · not as meant: {expected.order_id} {expected.outcome} ({what}) → {final}")
+            # people and customers go on deciding: their word is on the way to the ERP, too
+            unsure += await self._erp(tally)
+            if self._database is not None:
+                unsure += await self._behind(tally, customers)
         return result, unsure
+
+    async def _behind(self, tally: Tally, customers: Customers) -> list[str]:
+        """What follows the verdicts, to its end: messages, answers, the ERP's word, parcels."""
+        assert self._database is not None
+        with store.answering(), store.connect(self._database.url) as db:
+
+            async def still(look: Callable[[Behind], bool]) -> Behind:
+                deadline = time.monotonic() + SETTLE_SECONDS
+                while True:
+                    self._processes.check()
+                    found = await asyncio.to_thread(behind.count, db)
+                    if look(found) or time.monotonic() > deadline:
+                        return found
+                    await asyncio.sleep(0.2)
+
+            asked = await self._end("orders.actions")
+
+            def done(found: Behind) -> bool:
+                known = found.pending == 0 and customers.idle and found.acknowledged == len(tally.released())
+                return known and behind.read(db) >= asked
+
+            found = await still(done)
+            unsure = [] if done(found) else [_late(found, len(tally.released()))]
+            if found.dead or customers.refused:
+                unsure.append(
+                    f"{found.dead} 条消息没送到，{customers.refused} 个回答没被接受"
+                    f" · {found.dead} messages are dead letters, {customers.refused} answers were not taken"
+                )
+            parcels, wrong = await asyncio.to_thread(behind.scanned, self._settings.state_dir / "wms.sqlite", tally.clean())
+            await self._publish("wms.shipments", [(box["order_id"], box) for box in parcels])
+            found = await still(lambda found: found.wrong >= wrong)
+            if found.wrong != wrong:
+                unsure.append(f"发错 {wrong} 单，看板上 {found.wrong} 单 · {wrong} left wrong, the wall shows {found.wrong}")
+        follow(self._console, found, len(parcels))
+        self._say(f"下游差异 · differences downstream: {self._board}/downstream")
+        return unsure
 
     async def _ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
         health = f"http://127.0.0.1:{self._settings.intake_port}/readyz"
         up: set[str] = set()
         async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-            while len(up) < 4:
+            while len(up) < len(PARTS):
                 self._processes.check()
                 if time.monotonic() > deadline:
-                    missing = ", ".join(sorted({"intake", "fetch", "workers", "consumers"} - up))
+                    missing = ", ".join(part for part in PARTS if part not in up)
                     raise RunFailed(f"{READY_SECONDS:.0f} 秒内没有就绪 · not ready after {READY_SECONDS:.0f} s: {missing}")
                 if "intake" not in up:
                     with contextlib.suppress(httpx.TransportError):
@@ -341,7 +410,19 @@ class _Demo:
                     if await self._group(prefix + "erp", 1) and await self._group(prefix + "wms", 1):
                         up.add("consumers")
                         self._say("ERP 与 WMS 就绪 · ERP and WMS are ready")
+                if "people" not in up and await self._people():
+                    up.add("people")
                 await asyncio.sleep(0.2)
+
+    async def _people(self) -> bool:
+        """Whether those are ready who work behind the verdicts."""
+        if self._database is None:
+            return True
+        prefix = self._settings.topic_prefix
+        if not (await self._group(deeds(self._settings), 1) and await self._group(prefix + WATCHES, 1)):
+            return False
+        self._say("动作与下游就绪 · actions and downstream are ready")
+        return True
 
     async def _group(self, group: str, members: int) -> bool:
         """Whether a consumer group is settled with this many members."""
@@ -366,19 +447,35 @@ class _Demo:
 
     async def _reference(self, scenario: Scenario) -> None:
         """Publish rates, floors and trusted relations; stock comes from the WMS."""
+        records = [record for record in scenario.reference if record["kind"] != "stock"]
+        await self._publish("reference.updates", [(r.get("pair") or r.get("sku") or r["entity"], r) for r in records])
+
+    async def _publish(self, topic: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Sends (key, record), each until Kafka has it."""
         from aiokafka import AIOKafkaProducer  # noqa: PLC0415
 
-        producer = AIOKafkaProducer(bootstrap_servers=self._settings.brokers, acks="all", **access.client(self._settings))
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.brokers, acks="all", partitioner=Partitioner(), **access.client(self._settings)
+        )
         await producer.start()
         try:
-            for record in scenario.reference:
-                if record["kind"] != "stock":
-                    key = record.get("pair") or record.get("sku") or record["entity"]
-                    await producer.send_and_wait(
-                        topics.name("reference.updates", self._settings.topic_prefix), orjson.dumps(record), key.encode()
-                    )
+            for key, record in records:
+                await producer.send_and_wait(topics.name(topic, self._settings.topic_prefix), orjson.dumps(record), key.encode())
         finally:
             await producer.stop()
+
+    async def _end(self, topic: str) -> int:
+        """How many records a topic of this demo has had."""
+        from aiokafka import AIOKafkaConsumer, TopicPartition  # noqa: PLC0415
+
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._settings.brokers, **access.client(self._settings))
+        await consumer.start()
+        try:
+            name = topics.name(topic, self._settings.topic_prefix)
+            ends = await consumer.end_offsets([TopicPartition(name, p) for p in range(self._settings.partitions)])
+            return sum(ends.values())
+        finally:
+            await consumer.stop()
 
     async def _watch(self, view: View, done: Callable[[], bool], reader: asyncio.Task[None]) -> None:
         while not done():
@@ -412,11 +509,13 @@ class _Demo:
             reader.result()
             raise RunFailed("判定读取中断 · the reader of verdicts ended")
 
-    async def _erp(self, released: set[str]) -> list[str]:
+    async def _erp(self, tally: Tally) -> list[str]:
         """The ERP's accepted orders must be the released ones: nothing on the way to it was lost, nothing recalled stayed."""
         path = self._settings.state_dir / "erp.sqlite"
         accepted: set[str] = set()
+        released: set[str] = set()
         for _ in range(100):
+            released = tally.released()
             with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
                 accepted = {row[0] for row in db.execute("SELECT order_id FROM orders WHERE state = 'accepted'")}
             if accepted == released:
@@ -464,6 +563,13 @@ async def _verdicts(settings: Settings, tally: Tally) -> AsyncIterator[asyncio.T
         with contextlib.suppress(asyncio.CancelledError):
             await reading
         await consumer.stop()
+
+
+def _late(found: Behind, released: int) -> str:
+    return (
+        f"{SETTLE_SECONDS:.0f} 秒后还有 {found.pending} 件事没做完，ERP 确认 {found.acknowledged}/{released}"
+        f" · {found.pending} deeds are still to be done, the ERP has acknowledged {found.acknowledged} of {released}"
+    )
 
 
 def _titles() -> Mapping[str, tuple[str, str]]:

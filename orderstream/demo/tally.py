@@ -194,8 +194,12 @@ class Tally:
         ]
 
     def released(self) -> set[str]:
-        """The orders that stand as released."""
-        return {order for order in self._asked if self.final(order) == "released"}
+        """The orders that are out as released: by the machine, or by somebody who decided meanwhile."""
+        return {order for order in self._asked if (self._verdicts.get(order) or {}).get("out") == "released"}
+
+    def clean(self) -> set[str]:
+        """Those of them that are in no incident."""
+        return {order for order in self.released() if self._expected[order].incident is None}
 
     def summary(self) -> Summary:
         """The result, as of now."""

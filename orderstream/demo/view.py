@@ -16,6 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from orderstream.demo.behind import Behind
 from orderstream.demo.tally import Summary, Tally
 from orderstream.simulators import Scenario
 
@@ -147,6 +148,27 @@ def conclude(console: Console, scenario: Scenario, tally: Tally, result: Summary
     for name, value, style in rows:
         summary.add_row(name, Text(str(value), style=style))
     console.print(summary)
+
+
+def follow(console: Console, found: Behind, parcels: int) -> None:
+    """What came behind the verdicts. parcels: orders that left."""
+    rows = (
+        ("通知 · messages to people (orders)", f"{found.told} ({found.orders})", ""),
+        ("请客户确认，已答 · customers asked, answered", f"{found.asked}, {found.answered}", ""),
+        ("只要一单、地址不对，等人处理 · of them not yes, on the wall", found.otherwise, ""),
+        ("锁库存 · stock locked", found.locks, ""),
+        ("验证网段 · networks challenged", found.challenges, ""),
+        ("会议记录 · meetings called", found.meetings, ""),
+        ("没送到 · dead letters", found.dead, "green" if found.dead == 0 else "bold red"),
+        ("ERP 确认 · acknowledged by the ERP", found.acknowledged, "green"),
+        ("发出，发错 · parcels, wrong ones on the wall", f"{parcels}, {found.wrong}", ""),
+    )
+    table = Table(title="判定之后 · after the verdicts", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value, style in rows:
+        table.add_row(name, Text(str(value), style=style))
+    console.print(table)
 
 
 def _channels(result: Summary) -> Table:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -20,7 +19,7 @@ import httpx
 import msgspec
 from aiokafka.errors import KafkaError
 
-from orderstream import kafka, topics
+from orderstream import topics
 from orderstream.board.store import Db, answering, connect, migrate, now, url
 from orderstream.consumers.inbox import Resume, connected
 from orderstream.consumers.signature import sign
@@ -29,7 +28,7 @@ from orderstream.downstream.deliveries import Delivery
 from orderstream.downstream.process import RETRY_SECONDS
 from orderstream.errors import BadSettings, NoDatabase
 from orderstream.metrics import Metrics
-from orderstream.process import shown, told_to_end
+from orderstream.process import joined, logs, shown, told_to_end
 from orderstream.settings import PREFIX, Settings
 
 T = TypeVar("T")
@@ -197,12 +196,7 @@ def acknowledgement(one: Delivery, said: bytes, at: int) -> dict[str, Any]:
 
 def run(settings: Settings) -> None:
     """Runs until SIGTERM or Ctrl-C. Raises UserError before it works, and for what no retry mends."""
-    from orderstream.broker import require  # noqa: PLC0415
-
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for name in ("aiokafka", "httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    kafka.calm()
+    logs(settings, "aiokafka", "httpx", "httpcore", least=logging.ERROR)
     if settings.delivery_url is None:
         raise BadSettings(
             f"请设置 {PREFIX}DELIVERY_URL · set {PREFIX}DELIVERY_URL to the address at which the ERP takes releases and recalls"
@@ -211,8 +205,7 @@ def run(settings: Settings) -> None:
         raise BadSettings(
             f'缺少密钥，请在 {PREFIX}SECRETS 中设 "erp:deliver" · no secret to sign with: set "erp:deliver" in {PREFIX}SECRETS'
         )
-    settings = settings.model_copy(update={"brokers": require(settings).address})
-    topics.now(topics.check(str(settings.brokers), settings))
+    settings = joined(settings)
     migrate(url(settings))
     metrics = Metrics()
     served = shown(metrics, settings)

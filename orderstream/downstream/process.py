@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from orderstream.downstream.flow import WAITS
 from orderstream.downstream.read import OTHERS, READS, Told, told
 from orderstream.errors import NoDatabase
 from orderstream.metrics import Metrics
-from orderstream.process import bound, shown, told_to_end
+from orderstream.process import bound, joined, logs, shown, told_to_end
 from orderstream.rules.book import NoPackError, PackBook
 from orderstream.rules.model import Limits
 from orderstream.settings import Settings
@@ -130,13 +129,8 @@ class Watch:
 
 def run(settings: Settings) -> None:
     """Runs until SIGTERM or Ctrl-C. Raises UserError before it works, and for what no retry mends."""
-    from orderstream.broker import require  # noqa: PLC0415
-
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
-    kafka.calm()
-    settings = settings.model_copy(update={"brokers": require(settings).address})
-    topics.now(topics.check(str(settings.brokers), settings))
+    logs(settings, "aiokafka", least=logging.ERROR)
+    settings = joined(settings)
     migrate(url(settings))
     metrics = Metrics()
     served = shown(metrics, settings)

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import logging
 import random
-import sys
 import time
 import traceback
 from typing import Any
@@ -21,12 +20,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
-from orderstream import access, kafka, topics
-from orderstream.broker import require
+from orderstream import access, topics
 from orderstream.channels import Channel
 from orderstream.channels import registry as channels
 from orderstream.channels.reading import MAX_BODY
-from orderstream.errors import NoBroker
 from orderstream.fetch.lane import Lane
 from orderstream.fetch.outlet import Outlet, Polled
 from orderstream.fetch.poll import Poller
@@ -42,7 +39,7 @@ from orderstream.platforms import registry as platforms
 from orderstream.platforms.accounts import Accounts
 from orderstream.platforms.client import Client, Resting, connections
 from orderstream.platforms.limits import backoff
-from orderstream.process import shown, told_to_end
+from orderstream.process import joined, logs, shown, started, told_to_end
 from orderstream.settings import Settings
 from orderstream.wire import EnvelopeError, read_pending
 
@@ -106,25 +103,13 @@ class Fetch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises NoBroker, NotAdmitted; any other error is a bug, after which nothing was committed wrongly."""
-        started: list[Any] = []
-        try:
-            for one in (self._outlet, self._consumer, self._shelf, self._seen):
-                started.append(one)
-                await one.start()
+        async with contextlib.aclosing(self._http), started(self._address, self._outlet, self._consumer, self._shelf, self._seen):
             self._consumer.subscribe([self._pending, self._parked, self._polled], listener=_Listener(self))
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 await self._read(stop)
                 await self._settle()
             await self._commit()
-        except* KafkaError as errors:
-            first = errors.exceptions[0]
-            raise access.denied(first) or NoBroker(access.silent(self._address)) from None
-        finally:
-            for one in reversed(started):
-                with contextlib.suppress(KafkaError, OSError):
-                    await one.stop()
-            await self._http.aclose()
 
     # -- what comes from Kafka ---------------------------------------------------------------------------------------
 
@@ -437,16 +422,13 @@ def _strange(record: Any, why: str) -> Rejection:
 
 def run(settings: Settings) -> int:
     """Runs the process until SIGTERM or Ctrl-C; its exit code. Raises UserError."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    kafka.calm()
-    address = require(settings).address
-    topics.now(topics.check(address, settings))
+    logs(settings, "aiokafka")
+    settings = joined(settings)
     metrics = Metrics()
     served = shown(metrics, settings)
 
     async def until_told() -> None:
-        await Fetch(settings, address, metrics).run(told_to_end())
+        await Fetch(settings, str(settings.brokers), metrics).run(told_to_end())
 
     try:
         asyncio.run(until_told())

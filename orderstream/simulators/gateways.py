@@ -22,11 +22,12 @@ from fastapi.responses import JSONResponse, Response
 
 
 class Taken(msgspec.Struct):
-    """A message that a gateway took. key: the idempotency key that came with it, where the protocol has a place for one."""
+    """A message that a gateway took. key: the idempotency key that came with it, where the protocol has a place for one; at: ms."""
 
     gateway: str
     key: str
     body: dict[str, Any]
+    at: int
 
 
 class Gateways:
@@ -61,7 +62,7 @@ class Gateways:
             if name == gateway:
                 del self.trouble[number]
                 return trouble()
-        self.taken.append(Taken(gateway, key, body))
+        self.taken.append(Taken(gateway, key, body, time.time_ns() // 1_000_000))
         if self.hold is not None:
             self.waiting += 1
             await self.hold.wait()

@@ -28,9 +28,15 @@ def receivers_file(path: Path, address: str, **changes: Any) -> Path:
     """A receivers' file whose gateways are the simulators at an address; changes: parts put in place of its own."""
     said = {
         "gateways": {
-            "ding": {"kind": "dingtalk", "token": "token", "secret": SECRET, "url": f"{address}/robot/send"},
+            "ding": {"kind": "dingtalk", "timeout": 60, "token": "token", "secret": SECRET, "url": f"{address}/robot/send"},
             "wecom": {"kind": "wecom", "key": "key", "url": f"{address}/cgi-bin/webhook/send"},
-            "feishu": {"kind": "feishu", "token": "token", "secret": SECRET, "url": f"{address}/open-apis/bot/v2/hook/"},
+            "feishu": {
+                "kind": "feishu",
+                "timeout": 60,
+                "token": "token",
+                "secret": SECRET,
+                "url": f"{address}/open-apis/bot/v2/hook/",
+            },
             "aliyun": {
                 "kind": "aliyun-sms",
                 "key_id": "key-id",
@@ -40,8 +46,8 @@ def receivers_file(path: Path, address: str, **changes: Any) -> Path:
                 "notice": {"zh": "SMS_3"},
                 "url": f"{address}/aliyun/",
             },
-            "sms": {"kind": "http-sms", "url": f"{address}/sms", "secret": SECRET},
-            "hook": {"kind": "webhook", "url": f"{address}/hook", "secret": SECRET},
+            "sms": {"kind": "http-sms", "timeout": 60, "url": f"{address}/sms", "secret": SECRET},
+            "hook": {"kind": "webhook", "timeout": 60, "url": f"{address}/hook", "secret": SECRET},
         },
         "receivers": {
             "group": {"via": "ding"},

@@ -75,6 +75,19 @@ def test_what_is_taken_is_nobody_else_s_until_its_lease_ends(db: Db) -> None:
     assert state(db, row.id)[0] == "sent"
 
 
+def test_a_late_success_is_a_success(db: Db) -> None:
+    """Its taker was given up, and the next one failed: it is told all the same, and not a third time; the first word stands."""
+    ledger.add(db, [told(1)], NOW)
+    (slow,) = take(db)
+    (again,) = take(db, NOW + LEASE)
+    ledger.failed(db, again, "http-503", NOW + LEASE, CHANCE, final=False, answered=True)
+    ledger.done(db, slow, "r-1", NOW + LEASE + 1)
+    assert take(db, NOW + 100 * LEASE) == []
+    ledger.done(db, again, "r-2", NOW + LEASE + 2)
+    found = db.execute("SELECT state, receipt, done_at FROM board.messages").fetchall()
+    assert found == [{"state": "sent", "receipt": "r-1", "done_at": NOW + LEASE + 1}]
+
+
 def test_it_is_tried_ten_times_and_then_a_person_is_asked(db: Db) -> None:
     """The waits grow; `retry` begins anew, with the same key; what was sent does not come back."""
     ledger.add(db, [told(1), told(2)], NOW)

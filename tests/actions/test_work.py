@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import orjson
 import pytest
 
 from orderstream.actions import ledger, plan, receivers, work
@@ -32,6 +33,16 @@ class Nowhere:
 
     async def send_and_wait(self, topic: str, value: bytes, key: bytes) -> Any:
         raise AssertionError(topic)
+
+
+class Kept:
+    """A Kafka that keeps what it is given: (topic, value)."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, dict[str, Any]]] = []
+
+    async def send_and_wait(self, topic: str, value: bytes, key: bytes) -> Any:
+        self.said.append((topic, orjson.loads(value)))
 
 
 class Desk:
@@ -143,6 +154,21 @@ async def test_a_customer_abroad_is_asked_in_english_by_the_other_gateway(desk: 
     assert desk.gateways.of("sms") == []
 
 
+async def test_each_customer_has_a_pace_of_their_own(desk: Desk) -> None:
+    """One message a minute is one to each: who ordered twice waits, somebody else does not. Nobody's number stands in a row."""
+    gateway = {"kind": "http-sms", "url": f"{desk.gateways.address}/sms", "secret": desk.gateways.secret, "per_minute": 1}  # type: ignore[attr-defined]
+    desk.file(gateways={"sms": gateway}, receivers={}, roles={})
+    for number, phone in (("A1", "13910000124"), ("A2", "13910000124"), ("A3", "13810000125")):
+        action(desk.db, "confirm", order(desk.feed, number, buyer={"id": number, "phone": phone}))
+    await desk.go_on()
+    assert sorted(taken.body["to"] for taken in desk.gateways.of("sms")) == ["+8613810000125", "+8613910000124"]
+    assert [state for _, state, _ in desk.rows("confirm")] == ["sent", "sent", "waiting"]
+    rows = str(desk.db.execute("SELECT * FROM board.messages").fetchall())
+    assert "13910000124" not in rows
+    await desk.go_on(ledger.MINUTE + 10_000)
+    assert len(desk.gateways.of("sms")) == 3
+
+
 async def test_what_nobody_needs_to_hear_is_not_said(desk: Desk) -> None:
     """An order withdrawn or decided before its message goes out."""
     one, two = order(desk.feed, "A1"), order(desk.feed, "A2")
@@ -156,6 +182,48 @@ async def test_what_nobody_needs_to_hear_is_not_said(desk: Desk) -> None:
     await desk.go_on()
     assert desk.gateways.taken == []
     assert {state for _, state, _ in desk.rows("notify") + desk.rows("confirm")} == {"dropped"}
+
+
+async def test_a_recall_unlocks_at_once_and_the_lock_s_end_says_nothing_more(desk: Desk) -> None:
+    """Lock, recalled; two hours later there is nothing left to give back. A lock whose time is over already is not said."""
+    desk.shop.producer = kafka = Kept()
+    one, late = order(desk.feed, "A1"), order(desk.feed, "A2")
+    action(desk.db, "lock-stock", one, until=store.now() + 2 * HOUR)
+    action(desk.db, "lock-stock", late, until=store.now() - 1)
+    await desk.go_on()
+    action(desk.db, "unlock-stock", one)
+    await desk.go_on()
+    await desk.go_on(3 * HOUR)
+    assert [(said["order_id"], said["command"], said["why"]) for _, said in kafka.said] == [
+        (one, "lock", "rule"),
+        (one, "unlock", "recalled"),
+    ]
+    assert desk.rows("unlock") == [("", "dropped", "unlocked-before"), ("", "sent", None)]
+
+
+async def test_a_network_is_challenged_where_there_is_one_and_in_time(desk: Desk) -> None:
+    """One whose order shows no address, or whose time was over before it could be said, is asked of no front end."""
+    desk.shop.producer = kafka = Kept()
+    known, nowhere, late = order(desk.feed, "A1"), order(desk.feed, "A2", buyer={"id": "u-1"}), order(desk.feed, "A3")
+    for number in (known, nowhere):
+        action(desk.db, "challenge", number)
+    action(desk.db, "challenge", late, until=store.now() - 1)
+    await desk.go_on()
+    assert [(topic, said["segment"]) for topic, said in kafka.said] == [("channel.challenges", "203.0.113.0/24")]
+    assert {(state, error) for _, state, error in desk.rows("challenge")} == {
+        ("dropped", "no-ip"),
+        ("dropped", "over"),
+        ("sent", None),
+    }
+
+
+async def test_a_link_is_about_what_its_message_says(desk: Desk) -> None:
+    """Signals that came between the action and its message stand in the message: its links decide with them seen."""
+    number = order(desk.feed, "A1", signal("duplicate-order"))
+    action(desk.db, "second-check", number, to="supervisor")
+    order(desk.feed, "A1", signal("duplicate-order"), signal("user-burst"), seq=2)
+    await desk.go_on()
+    assert desk.db.execute("SELECT DISTINCT seq FROM board.links").fetchall() == [{"seq": 2}]
 
 
 async def test_a_burst_calls_one_meeting_and_sends_one_message(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

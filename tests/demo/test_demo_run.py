@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,14 @@ def test_a_small_peak_catches_everything_and_leaves_nothing(brokers, tmp_path):
     assert result["recalled"] > 0
     assert 0 < result["p50_ms"] <= result["p99_ms"]
     assert "ERP 接单" in ended.stdout
+    behind = {cells[1].split(" · ")[1]: [*map(int, re.findall(r"\d+", cells[2]))] for line in ended.stdout.splitlines()
+              if len(cells := [cell.strip() for cell in line.split("│")]) == 4 and " · " in cells[1]}  # fmt: skip
+    asked, answered = behind["customers asked, answered"]
+    assert 0 < answered <= asked
+    assert behind["messages to people (orders)"][0] > 0
+    assert behind["stock locked"][0] > 0
+    assert behind["dead letters"] == [0]
+    assert behind["parcels, wrong ones on the wall"][1] == 2
     assert demo_topics(brokers) == set()
 
 

@@ -13,15 +13,16 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from orderstream.errors import BUG, NoBroker
+from orderstream.errors import BUG, NoBroker, NoDatabase
 from tests.faults import evidence
 from tests.faults.installation import Installation
 from tests.faults.kinds import KINDS
 from tests.faults.ledger import Campaign, Round
 from tests.faults.reconcile import Difference, overtaken, reconcile
+from tests.waiting import until
 
-FINE = frozenset({0, 1, NoBroker.exit_code})
-"""Exit codes of a process that we had not asked to end: it stops itself when in doubt, or there was no broker."""
+FINE = frozenset({0, 1, NoBroker.exit_code, NoDatabase.exit_code})
+"""Exit codes of a process that we had not asked to end: it stops itself when in doubt, or there was no broker, or no PostgreSQL."""
 
 
 DISPLACING = frozenset({"zombie", "cut-off", "broker-slow", "broker-killed", "broker-restarted", "broker-away", "broker-absent"})
@@ -59,12 +60,17 @@ async def run(
     try:
         await system.start()
         await system.healed()
+        await until(lambda: system.desk.said, "people decide by the board")
         for number, kind in enumerate(kinds, 1):
             span = await _round(system, kind, dice)
             spans.append(span)
             say(f"  {number}/{len(kinds)} {kind:<18} {span.ended - span.began:5.1f} s  outage {span.outage:4.1f} s")
         await system.drained()
-        say(f"  {len(system.desk.decided)} decisions, sent {system.desk.sent} times")
+        desk, phones = system.desk, system.phones.gateways
+        say(
+            f"  {len(desk.said)} decisions, {desk.refused} refused, {desk.away} times nobody there;"
+            f" {len(phones.taken)} messages, {system.customers.answered} answers"
+        )
         books = await evidence.gather(system)
         differences, late = reconcile(books), overtaken(books)
         error = _trouble(system, differences if DISPLACING.intersection(kinds) else [*differences, *late])
@@ -79,7 +85,7 @@ async def run(
     else:
         shutil.rmtree(home, ignore_errors=True)
     orders = len(system.traffic.acknowledged) if hasattr(system, "traffic") else 0
-    decisions = len(system.desk.decided) if hasattr(system, "desk") else 0
+    decisions = len(system.desk.said) if hasattr(system, "desk") else 0
     return Campaign(at, _commit(), seed, rounds, orders, error, str(home) if error else "", len(late), decisions)
 
 
@@ -99,6 +105,10 @@ def _trouble(system: Installation, differences: list[Difference]) -> str:
     if differences:
         return (
             f"{len(differences)} differences, the first: {differences[0].fault} {differences[0].order}: {differences[0].sentence}"
+        )
+    if system.desk.strange:
+        return (
+            f"the board's API gave {len(system.desk.strange)} answers that it must not give, the first: {system.desk.strange[0]}"
         )
     if system.traffic.refused:
         return f"{len(system.traffic.refused)} deliveries were refused for good, the first: {system.traffic.refused[0]}"

@@ -1,121 +1,147 @@
-"""People at a desk who decide what is held, over orders.outcomes, each sent again until the broker has it, and then once more.
+"""People at the board who decide what is held, over its HTTP API, approve what others asked, and take some of it back.
 
-Law: what was decided is a fact and is kept; what came of it is read from the public topics alone. Whoever stands in for this desk
-(the board, with its outbox) gives the same two things: `decided`, and `settled` when all of it is on the topic.
+Law: what the board has said yes to is a fact and is kept. What it did not answer is none: the order still waits, or somebody looks
+again. What came of all of it is read from the board's tables and the public topics, at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import time
-import uuid
-from typing import Any
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
-import msgspec
-import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+import httpx
 
-from orderstream import outcomes, times, topics
-from orderstream.facts import Outcome
-from orderstream.settings import Settings
-
-WAYS = ("released",) * 8 + ("cancelled",) * 3 + ("correction", "after-sales", "after-sales", "confirmed-fraud")
+WAYS = (("release", "checked"),) * 8 + (("cancel", "fraud"),) * 3 + (
+    ("correction", "address"), ("after-sales", "exchange"), ("after-sales", "refund"),
+)  # fmt: skip
 SHARE = 0.5
-"""Of the held orders those that somebody decides, and of these again those that they take back."""
+"""Of the held orders those that somebody decides, and of what they decided in one go what they take back."""
+YES = 0.8
+"""Of what waits for an approver."""
+LOOK_SECONDS = 0.5
+AT_ONCE = 20
+"""Cases that are opened in one look: the API lets a person ask twenty times a second."""
 
 
-class _Held(msgspec.Struct):
-    order_id: str
-    verdict_seq: int
-    out: str | None = None
-    decision: dict[str, Any] | None = None
+class Yes(NamedTuple):
+    """What the board said yes to: `bulk` names it in its tables. what: a decision, `approve`, `refuse` or `undone`."""
 
-
-_held = msgspec.json.Decoder(_Held).decode
+    bulk: str
+    order: str
+    what: str
 
 
 class Desk:
-    """decided: id -> what somebody decided and the broker has acknowledged."""
+    """said: all that the board has said yes to. tokens: of `reviewer` and `approver`."""
 
-    def __init__(self, settings: Settings, seed: int) -> None:
-        self._settings = settings
+    def __init__(self, url: str, tokens: Mapping[str, str], seed: int) -> None:
+        self._url, self._tokens = url, tokens
         self._dice = random.Random(seed)
-        self._topic = topics.name("orders.outcomes", settings.topic_prefix)
-        self._outbox: list[dict[str, Any]] = []
-        self._met: set[str] = set()
-        self._closed = False
-        self._idle = asyncio.Event()
-        self.decided: dict[str, Outcome] = {}
-        self.sent = 0
-        """Records on the topic: more than there are decisions."""
+        self._seen: dict[str, tuple[int, int]] = {}
+        self.met: set[tuple[str, int]] = set()
+        """Orders by the number of the verdict that somebody here has looked at."""
+        self.rests = False
+        """While it is set, nobody decides."""
+        self._bulks: list[str] = []
+        self._closed = asyncio.Event()
+        self._home = asyncio.Event()
+        self.said: list[Yes] = []
+        self.refused = 0
+        """Orders that the board did nothing with, and said why: somebody was first, or there was something new."""
+        self.away = 0
+        """Requests that nobody answered, or with 503."""
+        self.strange: list[str] = []
+        """Answers that an API must not give."""
 
     async def run(self) -> None:
-        """Follow the verdicts for ever, also over a broker's restart."""
-        name = topics.name("orders.verdicts", self._settings.topic_prefix)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.brokers,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=100,
-        )
-        # an answer that is lost is asked for again by us, under the same id: this is the road of a repeat
-        producer = AIOKafkaProducer(bootstrap_servers=self._settings.brokers, acks="all", request_timeout_ms=5000)
-        await consumer.start()
-        await producer.start()
-        consumer.assign([TopicPartition(name, p) for p in range(self._settings.partitions)])
-        try:
+        """Decides until closed, whatever is away meanwhile."""
+        async with httpx.AsyncClient(base_url=self._url, timeout=10, trust_env=False) as http:
+            while not self._closed.is_set():
+                try:
+                    if not self.rests:
+                        await self._look(http)
+                        await self._approve(http)
+                        await self._undo(http)
+                except httpx.TransportError:
+                    self.away += 1
+                await asyncio.sleep(LOOK_SECONDS)
+        self._home.set()
+
+    async def close(self) -> None:
+        """Nothing more is decided from now on."""
+        self._closed.set()
+        await asyncio.wait_for(self._home.wait(), 60)
+
+    async def cards(self) -> dict[str, int]:
+        """The wall as the API shows it: case -> orders of it that wait."""
+        found: dict[str, int] = {}
+        async with httpx.AsyncClient(base_url=self._url, timeout=30, trust_env=False) as http:
             while True:
-                with contextlib.suppress(KafkaError):
-                    for records in (await consumer.getmany(timeout_ms=300)).values():
-                        for record in records:
-                            self._look(_held(record.value))
-                await self._send(producer)
-        finally:
-            await producer.stop()
-            await consumer.stop()
+                said = await self._ask(http, "reviewer", f"/api/v1/cases?limit=200&offset={len(found)}")
+                found |= {card["case_id"]: card["waiting"] for card in said["cases"]}
+                if len(said["cases"]) < 200:
+                    return found
 
-    def _look(self, verdict: _Held) -> None:
-        order, last = verdict.order_id, verdict.decision
-        if self._closed:
+    async def _ask(self, http: httpx.AsyncClient, who: str, path: str, body: Any = None) -> Any:
+        """The answer's JSON; None where there was none that says something: away, too many, gone."""
+        headers = {"Authorization": f"Bearer {self._tokens[who]}"}
+        answer = await (http.get(path, headers=headers) if body is None else http.post(path, headers=headers, json=body))
+        if answer.status_code in (HTTPStatus.OK, HTTPStatus.CONFLICT):
+            return answer.json()
+        self.away += answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        allowed = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN)
+        if answer.status_code not in allowed:
+            self.strange.append(f"{path}: {answer.status_code} {answer.text[:300]}")
+        return None
+
+    async def _look(self, http: httpx.AsyncClient) -> None:
+        found = await self._ask(http, "reviewer", "/api/v1/cases?sort=newest&limit=200")
+        cards = [] if found is None else found["cases"]
+        new = [card for card in cards if self._seen.get(card["case_id"]) != (card["newest_at"], card["waiting"])]
+        for card in new[:AT_ONCE]:
+            case = await self._ask(http, "reviewer", f"/api/v1/cases/{card['case_id']}")
+            if case is not None:
+                self._seen[card["case_id"]] = card["newest_at"], card["waiting"]
+                await self._decide(http, case["orders"])
+
+    async def _decide(self, http: httpx.AsyncClient, rows: list[dict[str, Any]]) -> None:
+        """One decision on those of a case that nobody has looked at as they are now."""
+        new = [
+            row
+            for row in rows
+            if row["state"] == "waiting" and row["asked"] is None and (row["order_id"], row["seq"]) not in self.met
+        ]
+        self.met.update((row["order_id"], row["seq"]) for row in new)
+        chosen = [row for row in new if self._dice.random() < SHARE]
+        if not chosen:
             return
-        if last is not None and last["outcome"] != "undone" and last["id"] not in self._met:
-            self._met.add(last["id"])
-            if self._dice.random() < SHARE:
-                self._decide(verdict, "undone", last["id"])
-        elif verdict.out in ("review", "frozen") and order not in self._met:
-            self._met.add(order)
-            if self._dice.random() < SHARE:
-                self._decide(verdict, self._dice.choice(WAYS))
+        what, reason = self._dice.choice(WAYS)
+        orders = [{"order_id": row["order_id"], "seq": row["seq"]} for row in chosen]
+        said = await self._ask(http, "reviewer", "/api/v1/decisions", {"orders": orders, "decision": what, "reason": reason})
+        if said is not None:
+            self.said += [Yes(said["bulk"], order, what) for order in (*said["done"], *said["asked"])]
+            self.refused += len(said["refused"])
+            if said["done"] or said["asked"]:
+                self._bulks.append(said["bulk"])
 
-    def _decide(self, verdict: _Held, said: str, undoes: str | None = None) -> None:
-        name = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
-        record = {
-            "kind": "outcome", "id": name, "at": times.text(time.time_ns() // 1_000_000), "order_id": verdict.order_id,
-            "outcome": said, "by": self._dice.choice(("wang", "li")), "reason": "checked", "seq": verdict.verdict_seq,
-        }  # fmt: skip
-        self._outbox.append(record if undoes is None else {**record, "undoes": undoes})
+    async def _approve(self, http: httpx.AsyncClient) -> None:
+        for one in (await self._ask(http, "approver", "/api/v1/approvals") or ())[:AT_ONCE]:
+            decision, yes = one["decision"], self._dice.random() < YES
+            said = await self._ask(http, "approver", f"/api/v1/approvals/{decision['id']}", {"yes": yes})
+            if said is None and yes:
+                # there is something new about it: it has to be asked for anew
+                yes = False
+                said = await self._ask(http, "approver", f"/api/v1/approvals/{decision['id']}", {"yes": yes})
+            if said is not None:
+                self.said.append(Yes(decision["bulk"], decision["order_id"], "approve" if yes else "refuse"))
 
-    async def _send(self, producer: AIOKafkaProducer) -> None:
-        """What is in the outbox, up to three times each; what the broker did not acknowledge stays there."""
-        self._idle.clear()
-        left = []
-        for record in self._outbox:
-            try:
-                for _ in range(self._dice.choice((1, 2, 3))):
-                    await producer.send_and_wait(self._topic, orjson.dumps(record), record["order_id"].encode())
-                    self.sent += 1
-                self.decided[record["id"]] = outcomes.read(record)
-            except KafkaError:
-                left.append(record)
-        self._outbox = left
-        if not left:
-            self._idle.set()
-
-    async def settled(self) -> None:
-        """Nothing more is decided from now on; until all that was is on the topic."""
-        self._closed = True
-        self._idle.clear()
-        await asyncio.wait_for(self._idle.wait(), 60)
+    async def _undo(self, http: httpx.AsyncClient) -> None:
+        """Some of what was decided before the last look."""
+        for bulk in self._bulks:
+            if self._dice.random() < SHARE / 2:
+                said = await self._ask(http, "reviewer", f"/api/v1/decisions/{bulk}/undo", {})
+                self.said += [Yes(bulk, order, "undone") for order in (said or {}).get("undone", ())]
+        self._bulks.clear()

@@ -1,6 +1,7 @@
-"""One whole installation: a Kafka with a link for every process, PostgreSQL, intake, fetch, workers, the example ERP, and shops.
+"""One whole installation: a Kafka with a link for every process, intake, fetch, workers, the example ERP, the board, actions; shops.
 
-The platforms' APIs, which fetch asks, fail in every twentieth call.
+The platforms' APIs, which fetch asks, fail in every twentieth call. The board and actions have a PostgreSQL of their own, people who
+decide by the board's API, gateways that take every message, and customers who answer theirs.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from psycopg.rows import dict_row
 
 from orderstream import broker, kafka, topics
+from orderstream.board import store
+from orderstream.board.consume import READS as BOARD_READS
+from orderstream.board.web import accounts
+from orderstream.demo.phones import Customers, Phones
 from orderstream.fetch.process import group as fetchers
 from orderstream.orders import CHANNELS
 from orderstream.settings import PREFIX, Settings, data_file
@@ -38,7 +44,7 @@ from tests.faults.links import Link
 from tests.faults.services import Service, Supervisor
 from tests.faults.traffic import Traffic
 from tests.faults.watch import Watch
-from tests.postgres import postgres
+from tests.postgres import Server, postgres, server
 from tests.waiting import until
 
 PARTITIONS = 6
@@ -55,7 +61,7 @@ class Installation:
         self.workers = workers
         self.brief = brief
         self.supervisor = Supervisor()
-        names = ["intake", "fetch", "erp", *(f"w{n}" for n in range(1, workers + 3))]
+        names = ["intake", "fetch", "erp", "board", "actions", *(f"w{n}" for n in range(1, workers + 3))]
         self.links = {name: Link(name, broker.free_port()) for name in names}
         self._stack = ExitStack()
         self._platforms = AsyncExitStack()
@@ -68,12 +74,16 @@ class Installation:
         self.watch: Watch
         self.desk: Desk
         self.database = ""
+        self.people: Server
+        self.phones = Phones("secret-of-the-gateways")
+        self.customers = Customers(self.phones)
 
     # -- up and down
 
     async def start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self.database = self._stack.enter_context(postgres())
+        self.people = self._stack.enter_context(server())
         for link in self.links.values():
             await link.open()
         await asyncio.to_thread(self._kafka)
@@ -103,9 +113,9 @@ class Installation:
         for number in range(1, self.workers + 1):
             self.worker(f"w{number}")
         self.service("erp", "orderstream.consumers.erp", DATABASE=self.database)
+        await self._people()
         self.watch = Watch(self.settings)
-        self.desk = Desk(self.settings, self._seed)
-        runs = (self.supervisor.run(), self.watch.run(), self.desk.run())
+        runs = (self.supervisor.run(), self.watch.run(), self.desk.run(), self.customers.run())
         self._tasks = [asyncio.create_task(run) for run in runs]
         await self.traffic.open()
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -118,6 +128,22 @@ class Installation:
             await until(up, "intake is ready")
         await until(lambda: self.members_are(self.workers), "the workers share the partitions")
         self._shops = asyncio.create_task(self.traffic.run())
+
+    async def _people(self) -> None:
+        """The board and actions, the accounts of those who decide, and the gateways."""
+        port, links = broker.free_port(), broker.free_port()
+        gateways = await self._platforms.enter_async_context(served(self.phones.app))
+        board = f"http://127.0.0.1:{port}"
+        said = self.phones.file(gateways, board)
+        # a group's robot has no place for a key: here all are programs, so that each message can be counted
+        said["receivers"] |= {name: {"via": "person"} for name in ("risk-group", "desk-group")}
+        file = self.home / "actions.json"
+        file.write_text(json.dumps(said))
+        tokens = await asyncio.to_thread(_accounts, self.people.url)
+        self.service("board", "orderstream", "board", DATABASE=self.people.url, BOARD_PORT=str(port))
+        pages = {"LINKS_PORT": str(links), "LINKS_URL": f"http://127.0.0.1:{links}", "ACTIONS_FILE": str(file)}
+        self.service("actions", "orderstream", "actions", DATABASE=self.people.url, **pages)
+        self.desk = Desk(board, tokens, self._seed)
 
     def _kafka(self) -> None:
         """A broker of our own, with a listener for each link."""
@@ -288,7 +314,7 @@ class Installation:
         await until(self._fetched, "what waited for its detail has it")
         # what a poll finds again from here on is nothing new
         await self.supervisor.end("fetch")
-        await self.desk.settled()
+        await self.desk.close()
         quiet = 0
 
         async def read() -> bool:
@@ -333,14 +359,63 @@ class Installation:
         reads = [*raw, "wms.stock", "reference.updates", "orders.facts", "orders.dossiers", "orders.outcomes"]
         ends = await self.ends(reads)
         done = await self._offsets(self.settings.group)
-        return any(end > (done[tp].offset if tp in done else 0) for tp, end in ends.items())
+        if any(end > (done[tp].offset if tp in done else 0) for tp, end in ends.items()):
+            return True
+        # what customers answer and people decided comes round to the workers again
+        return not self.customers.idle or await self._undone() or await self._board_behind()
+
+    async def _board_behind(self) -> bool:
+        """Whether the board or actions have something to read."""
+        there = await self.wall(
+            "SELECT topic, partition, next FROM board.offsets UNION SELECT 'acts', partition, next FROM board.actions_read"
+        )
+        at = {(row["topic"], row["partition"]): row["next"] for row in there}
+        for topic in BOARD_READS:
+            ends = await self.ends([topic]) if topic != "rules.packs" else {}
+            plain = {tp.partition: end for tp, end in ends.items()}
+            if any(at.get((topic, p), 0) < end for p, end in plain.items()):
+                return True
+            if topic == "orders.actions" and any(at.get(("acts", p), 0) < end for p, end in plain.items()):
+                return True
+        return False
+
+    async def _undone(self) -> bool:
+        """Whether a decision is not said yet, or a deed is due."""
+        (row,) = await self.wall(
+            "SELECT (SELECT count(*) FROM board.outbox WHERE sent_at IS NULL)"
+            " + (SELECT count(*) FROM board.messages WHERE state IN ('waiting', 'trying') AND next_at < %s) AS n",
+            # a lock's end is two hours away
+            store.now() + 1_800_000,
+        )
+        return bool(row["n"])
 
     async def _erp_has_all(self) -> bool:
         ends = await self.ends(["orders.released", "orders.recalled"])
         there = {(row[0], row[1]): row[2] for row in await self.sql("SELECT topic, partition, next FROM position")}
         return all(there.get((tp.topic, tp.partition), 0) >= end for tp, end in ends.items())
 
+    async def wall(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of the board's database, read beside it."""
+        async with await psycopg.AsyncConnection.connect(self.people.url, autocommit=True, row_factory=dict_row) as connection:
+            return await (await connection.execute(query, values)).fetchall()
+
     async def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of the ERP's database, read beside it."""
         async with await psycopg.AsyncConnection.connect(self.database, autocommit=True) as connection:
             return await (await connection.execute(query)).fetchall()
+
+
+def _accounts(place: str) -> dict[str, str]:
+    """API tokens of a reviewer who is a supervisor too, and of an approver; and whoever is told in messages."""
+    store.migrate(place)
+    tokens = {}
+    with store.connect(place) as db:
+        for login, roles in (
+            ("reviewer", ("reviewer", "supervisor")),
+            ("approver", ("approver",)),
+            ("supervisor", ("supervisor",)),
+        ):
+            person = accounts.invited(db, accounts.invite(db, login, store.now(), "faults", roles=roles), store.now())
+            assert person is not None
+            tokens[login] = accounts.make_token(db, person, "faults", 1, store.now(), reads_only=False)
+    return tokens

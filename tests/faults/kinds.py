@@ -19,6 +19,7 @@ from typing import NamedTuple
 import psycopg
 
 from orderstream import broker
+from orderstream.board import store
 from orderstream.errors import NoBroker, TopicsUnfit
 from orderstream.settings import data_file
 from orderstream.simulators import Delivery
@@ -209,6 +210,132 @@ async def _applied(system: Installation) -> int:
     return int((await system.sql("SELECT count(*) FROM journal"))[0][0])
 
 
+# the board and actions
+
+
+async def board_killed(system: Installation, dice: random.Random) -> None:
+    """Killed with decisions committed and not sent; or sent, and not noted; or reading, with rows written and not committed."""
+    service, link = system.named("board"), system.links["board"]
+    way = dice.randrange(3)
+    if way < 2:
+        await _heap(system)
+        (link.hold_requests if way == 0 else link.hold_answers)()
+        before = sum((await system.ends(["orders.outcomes"])).values())
+
+        async def between() -> bool:
+            (row,) = await system.wall("SELECT count(*) AS n FROM board.outbox WHERE sent_at IS NULL")
+            there = sum((await system.ends(["orders.outcomes"])).values()) > before
+            return row["n"] > 0 and (way == 0 or there)
+
+        system.desk.rests = False
+        try:
+            await until(between, "a decision is between the board's commit and its note that Kafka has it")
+            await _end(signal.SIGKILL, service)
+        finally:
+            link.mend()
+    else:
+        async with await psycopg.AsyncConnection.connect(system.people.url) as lock:
+            # the last thing that a batch writes is where it ends
+            await lock.execute("LOCK TABLE board.offsets IN EXCLUSIVE MODE")
+
+            async def inside() -> bool:
+                return bool(
+                    await system.wall(
+                        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO board.offsets%%'"
+                    )
+                )
+
+            await until(inside, "the board is between a batch's rows and their commit")
+            await _end(signal.SIGKILL, service)
+    await _decides(system)
+
+
+async def _heap(system: Installation) -> None:
+    """Until ten orders wait that nobody has looked at: the board hears of no other while its network is held."""
+    system.desk.rests = True
+
+    async def enough() -> bool:
+        rows = await system.wall("SELECT order_id, seq FROM board.orders WHERE state = 'waiting' AND asked IS NULL")
+        return len({(row["order_id"], row["seq"]) for row in rows} - system.desk.met) >= 10
+
+    await until(enough, "ten orders wait for somebody to look at them")
+
+
+async def _decides(system: Installation) -> None:
+    """Until the board says yes to people again, and what it said is on the topic."""
+    said = len(system.desk.said)
+    await until(lambda: len(system.desk.said) > said, "the board takes decisions again")
+
+    async def sent() -> bool:
+        (row,) = await system.wall("SELECT count(*) AS n FROM board.outbox WHERE sent_at IS NOT NULL AND sent_at > %s", mark)
+        return bool(row["n"])
+
+    mark = store.now()
+    await until(sent, "the board sends decisions again")
+
+
+async def postgres_away(system: Installation, dice: random.Random) -> None:
+    """Stopped until the stream has gone on without it and people were told so; then back."""
+    del dice
+    away = system.desk.away
+    await asyncio.to_thread(system.people.stop)
+    try:
+        mark = time.monotonic()
+        await until(lambda: system.decided_since(mark), "the stream goes on without PostgreSQL")
+        await until(lambda: system.desk.away > away, "the board says that PostgreSQL is away")
+    finally:
+        await asyncio.to_thread(system.people.start)
+    await _decides(system)
+    await _does(system)
+
+
+async def actions_killed(system: Installation, dice: random.Random) -> None:
+    """Killed while gateways have messages and their answers are under way; or with a lock on Kafka that it does not know of."""
+    service, link, gateways = system.named("actions"), system.links["actions"], system.phones.gateways
+    if dice.random() < 0.5:
+        gateways.hold, gateways.waiting = asyncio.Event(), 0
+        try:
+            await until(lambda: gateways.waiting > 0, "a gateway has a message, and nobody has heard that it has")
+            await _end(signal.SIGKILL, service)
+        finally:
+            gateways.hold.set()
+            gateways.hold = None
+    else:
+        # a lock's two hours go by: its network is held, so it hears of nothing else to do
+        waits = "(SELECT id FROM board.messages WHERE kind = 'unlock' AND state = 'waiting' LIMIT 1)"
+
+        async def locked() -> bool:
+            return bool(await system.wall(f"SELECT id FROM board.messages WHERE id = {waits}"))
+
+        await until(locked, "a lock has an end")
+        before = sum((await system.ends(["wms.commands"])).values())
+        link.hold_answers()
+        await system.wall(f"UPDATE board.messages SET next_at = 0 WHERE id = {waits} RETURNING id")
+
+        async def there() -> bool:
+            return sum((await system.ends(["wms.commands"])).values()) > before
+
+        try:
+            await until(there, "the broker has a command that actions does not know of")
+            await _end(signal.SIGKILL, service)
+        finally:
+            link.mend()
+    # a minute and a half goes by: the leases of what it had in hand end, and of nothing that its successor has, which is not up yet
+    await system.wall("UPDATE board.messages SET next_at = 0 WHERE state = 'trying' AND tried_at <= %s RETURNING id", store.now())
+    await _does(system)
+
+
+async def _does(system: Installation) -> None:
+    """Until actions does something that fell due after now."""
+    mark = store.now()
+
+    async def done() -> bool:
+        (row,) = await system.wall("SELECT count(*) AS n FROM board.messages WHERE state = 'sent' AND made_at > %s", mark)
+        return bool(row["n"])
+
+    await until(done, "actions goes on")
+
+
 # the broker
 
 
@@ -391,6 +518,11 @@ KINDS: dict[str, Kind] = {
     ),
     "fetch-killed": Kind("取详情：调用途中被杀", "fetch with calls under way", fetch_killed, 12),
     "erp-killed": Kind("ERP：生效与提交之间被杀", "the ERP between effect and commit", erp_killed, 10),
+    "board-killed": Kind(
+        "看板：决定提交与送出之间、读取途中被杀", "the board between commit and send, and while reading", board_killed, 14
+    ),
+    "actions-killed": Kind("动作：网关已收、尚未记下时被杀", "actions between a deed and its note", actions_killed, 14),
+    "postgres-away": Kind("看板的 PostgreSQL 停掉再恢复", "the board's PostgreSQL stopped and back", postgres_away, 14),
     "zombie": Kind("工作进程停过会话超时后复活", "a worker stopped past its session, then woken", zombie, 18),
     "added-removed": Kind("增减工作进程", "workers added and removed", added_and_removed, 10),
     "rolled": Kind("滚动重启并同时发布规则包", "rolling restart with a new pack", rolled, 20),

@@ -1,8 +1,8 @@
 """What is wrong between what was acknowledged, what came out, what the ERP holds, and what a backtest says.
 
-Law: pure, and each sentence names the order. Five books that were kept apart must agree: the shops' (acknowledged bodies), the
-desk's (decisions), the topics', the ERP's, and the backtest's reading of the same raw records. One that is empty agrees with
-nothing: see `whole`.
+Law: pure, and each sentence names the order. Books that were kept apart must agree: the shops' (acknowledged bodies), the people's
+(what the board said yes to), the board's tables, the gateways', the topics', the ERP's, and the backtest's reading of the same raw
+records. One that is empty agrees with nothing: see `_whole`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from orderstream.facts import Outcome
 Fault = Literal["lost", "twice", "contradiction"]
 
 STRICTER = frozenset({"review", "frozen"})
+SAYS = frozenset({"release", "cancel", "correction", "after-sales"})
+"""The decisions of the board that are an outcome."""
+SERVED = frozenset({"correction", "customer-single", "customer-address"})
+"""Outcomes that are over once the order has changed."""
+TOLD = frozenset({"notify", "confirm"})
+SAID = frozenset({"lock", "unlock"})
 
 
 class Said(NamedTuple):
@@ -35,6 +41,29 @@ class Said(NamedTuple):
     not_applied: tuple[str, ...] = ()
 
 
+class Decided(NamedTuple):
+    """A decision in the board's tables. id: its outcome's; what: release, …; state: asked standing refused undone overtaken."""
+
+    id: str
+    bulk: str
+    order: str
+    what: str
+    state: str
+    effective: bool
+
+
+class Deed(NamedTuple):
+    """A row of what actions did. kind: action (taken apart) notify confirm lock unlock challenge; done_at: ms; due: by now or soon."""
+
+    id: str
+    order: str
+    kind: str
+    state: str
+    done_at: int
+    error: str | None
+    due: bool
+
+
 class Difference(NamedTuple):
     """One thing that is wrong."""
 
@@ -49,7 +78,11 @@ class Evidence:
 
     verdicts: orders.verdicts. public: released, review, frozen and recalled. rejected: order ids of orders.rejected. erp: order id
     -> (verdict_seq, state); journal: (order id, verdict_seq, effect) of every effect. live, backtest: order id -> final line.
-    decisions: id -> what the desk decided and the broker acknowledged.
+    outcomes: (id, bytes) of each record of orders.outcomes; decisions: id -> those that move an order.
+
+    yes: (bulk, order, what) that the board said yes to. decided: its decisions. wall: order -> state of those that it shows as open;
+    cards: case -> waiting orders, as its API says. answers: links that customers used. asked: ids on orders.actions. deeds: id -> row.
+    taken: (key, ms) of each message that a gateway took. commands: (id, bytes) of each record of wms.commands.
     """
 
     acknowledged: dict[str, set[str]] = field(default_factory=dict)
@@ -61,7 +94,17 @@ class Evidence:
     journal: list[tuple[str, int, str]] = field(default_factory=list)
     live: dict[str, bytes] = field(default_factory=dict)
     backtest: dict[str, bytes] = field(default_factory=dict)
+    outcomes: list[tuple[str, bytes]] = field(default_factory=list)
     decisions: dict[str, Outcome] = field(default_factory=dict)
+    yes: set[tuple[str, str, str]] = field(default_factory=set)
+    decided: list[Decided] = field(default_factory=list)
+    wall: dict[str, str] = field(default_factory=dict)
+    cards: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    deeds: dict[str, Deed] = field(default_factory=dict)
+    taken: list[tuple[str, int]] = field(default_factory=list)
+    commands: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 def reconcile(books: Evidence) -> list[Difference]:
@@ -74,12 +117,18 @@ def reconcile(books: Evidence) -> list[Difference]:
         *_recalls(books),
         *_erp(books),
         *_decided(books),
+        *_board(books),
+        *_wall(books),
+        *_deeds(books),
         *_backtest(books),
     ]
 
 
 def _whole(books: Evidence) -> Iterator[Difference]:
-    for name in ("acknowledged", "raw", "verdicts", "public", "erp", "journal", "live", "backtest", "decisions"):
+    for name in (
+        "acknowledged", "raw", "verdicts", "public", "erp", "journal", "live", "backtest", "outcomes", "decisions", "yes", "decided",
+        "wall", "cards", "asked", "deeds", "taken", "commands",
+    ):  # fmt: skip
         if not getattr(books, name):
             yield Difference("lost", "", f"nothing to compare: {name} is empty")
 
@@ -195,7 +244,7 @@ def _decided(books: Evidence) -> Iterator[Difference]:
         back = {one.undoes: one.id for one in counting if one.outcome == "undone"}
         standing = [one for one in counting if one.outcome != "undone" and one.id not in back]
         last = max(standing, key=lambda one: (one.at, one.id), default=None)
-        served = last is not None and last.outcome == "correction" and not verdict.decision
+        served = last is not None and last.outcome in SERVED and not verdict.decision
         wanted = {last.id} if last is not None else set(back.values()) or {""}
         if verdict.decision not in wanted and not served:
             yield Difference(
@@ -210,9 +259,104 @@ def _decided(books: Evidence) -> Iterator[Difference]:
             for before, now in zip([None, *said], said, strict=False)
             if before is None or before.decision != now.decision
         ]
+        # what was decided before stands again when what came after it is taken back
+        again = sum(one.outcome == "undone" for one in by_order.get(order, ()))
         for decision in known:
-            if entered.count(decision) > 1:
+            if entered.count(decision) > 1 + again:
                 yield Difference("twice", order, f"decision {decision} came in force {entered.count(decision)} times")
+
+
+def _board(books: Evidence) -> Iterator[Difference]:
+    """What the board said yes to stands in its tables; each decision that took effect is one outcome, and no outcome is anything else."""
+    rows = {row.id: row for row in books.decided}
+    there = {(row.bulk, row.order) for row in books.decided}
+    for bulk, order, what in books.yes:
+        if (bulk, order) not in there:
+            yield Difference("lost", order, f"the board said yes to {what} ({bulk}), and has no row of it")
+    for row in books.decided:
+        if (row.bulk, row.order, "undone") in books.yes and row.state not in ("undone", "overtaken"):
+            yield Difference("lost", row.order, f"{row.what} {row.id} was taken back, and is {row.state}")
+    contents: dict[str, set[bytes]] = defaultdict(set)
+    for name, content in books.outcomes:
+        contents[name].add(content)
+    for name, found in contents.items():
+        if len(found) > 1:
+            yield Difference("contradiction", _whose(books, name), f"outcome {name} was said with {len(found)} contents")
+    said = set(contents)
+    for row in books.decided:
+        speaks = row.what in SAYS and row.effective
+        if speaks and row.id not in said:
+            yield Difference("lost", row.order, f"{row.what} {row.id} took effect on the board, and no outcome says so")
+        if not speaks and row.id in said:
+            yield Difference(
+                "twice", row.order, f"{row.what} {row.id} is {row.state} on the board, and an outcome says that it stands"
+            )
+    backs = {one.undoes: one for one in books.decisions.values() if one.outcome == "undone"}
+    for row in books.decided:
+        if row.state == "undone" and row.effective and row.what in SAYS and row.id not in backs:
+            yield Difference("lost", row.order, f"{row.what} {row.id} was taken back on the board, and no outcome says so")
+    for one in books.decisions.values():
+        known = one.id in rows or one.id in books.answers
+        if one.outcome == "undone":
+            known = rows[one.undoes].state in ("undone", "overtaken") if one.undoes in rows else False
+        if not known:
+            yield Difference("twice", one.order, f"{one.outcome} {one.id} is on the topic, and nobody on the board decided it")
+    for name in books.answers.keys() - said:
+        yield Difference("lost", name, "a customer's answer was taken, and no outcome says so")
+    final = _final(books)
+    for row in books.decided:
+        verdict = final.get(row.order)
+        left_out = verdict is not None and row.id in verdict.not_applied
+        if left_out != (row.state == "overtaken") and row.effective and row.state != "undone":
+            yield Difference(
+                "contradiction",
+                row.order,
+                f"{row.what} {row.id} is {row.state} on the board; the verdict left it out: {left_out}",
+            )
+
+
+def _whose(books: Evidence, outcome: str) -> str:
+    return books.decisions[outcome].order if outcome in books.decisions else outcome
+
+
+def _wall(books: Evidence) -> Iterator[Difference]:
+    """The wall holds open what the stream keeps back, and nothing else; its cards count those that wait."""
+    waits = {order for order, verdict in _final(books).items() if verdict.out in STRICTER}
+    for order in waits - books.wall.keys():
+        yield Difference("lost", order, "it stands on review or frozen, and is not on the wall")
+    for order in books.wall.keys() - waits:
+        yield Difference("contradiction", order, f"it is {books.wall[order]} on the wall, and the stream keeps nothing back")
+    waiting = sum(state == "waiting" for state in books.wall.values())
+    if sum(books.cards.values()) != waiting:
+        yield Difference("contradiction", "", f"the wall's cards count {sum(books.cards.values())} orders, and {waiting} wait")
+
+
+def _deeds(books: Evidence) -> Iterator[Difference]:
+    """All that was asked for is done, and under its key once: what was noted as done is never done again."""
+    for name in books.asked - books.deeds.keys():
+        yield Difference("lost", name, "an action is on the topic, and nobody has read it")
+    took: dict[str, list[int]] = defaultdict(list)
+    for key, at in books.taken:
+        took[key].append(at)
+    commands: dict[str, set[bytes]] = defaultdict(set)
+    for name, content in books.commands:
+        commands[name].add(content)
+    for deed in books.deeds.values():
+        if deed.due or deed.state == "dead":
+            yield Difference("lost", deed.order, f"{deed.kind} {deed.id} was never done: {deed.state} {deed.error or ''}")
+        if deed.state == "sent" and deed.kind in TOLD and not took[deed.id] and deed.error is None:
+            yield Difference("lost", deed.order, f"{deed.kind} {deed.id} is noted as done, and no gateway has taken it")
+        if deed.state == "sent" and deed.kind in SAID and not commands[deed.id]:
+            yield Difference("lost", deed.order, f"{deed.kind} {deed.id} is noted as done, and is on no topic")
+        if any(at > deed.done_at for at in took[deed.id]) and deed.state == "sent":
+            yield Difference("twice", deed.order, f"{deed.kind} {deed.id} was done again after it was noted as done")
+    for key in {key for key in took if took[key]} - {deed.id for deed in books.deeds.values() if deed.kind in TOLD}:
+        yield Difference("twice", key, "a gateway took a message that nobody was to be told")
+    for name, found in commands.items():
+        if found and name not in books.deeds:
+            yield Difference("twice", name, "a command to the warehouse that nobody asked for")
+        if len(found) > 1:
+            yield Difference("contradiction", books.deeds[name].order, f"command {name} was said with {len(found)} contents")
 
 
 def _in_turn(books: Evidence) -> dict[str, list[Said]]:

@@ -13,7 +13,7 @@ from orderstream.simulators.market import Market
 from orderstream.simulators.scenario import SHOPS
 from tests.faults.kinds import KINDS
 from tests.faults.ledger import Campaign, Ledger, Round, counted, plan, table
-from tests.faults.reconcile import Evidence, Said, overtaken, reconcile
+from tests.faults.reconcile import Decided, Deed, Evidence, Said, overtaken, reconcile
 from tests.faults.traffic import Traffic
 
 
@@ -37,6 +37,15 @@ def agreeing() -> Evidence:
         live={"A": b"released", "B": b"review", "C": b"frozen", "D": b"rejected", "E": b"review"},
         backtest={"A": b"released", "B": b"review", "C": b"frozen", "D": b"rejected", "E": b"review"},
         decisions={name: Outcome("E", at, said, "wang", name) for name, at, said in (("e0", 1, "cancelled"), ("e1", 2, "released"))},
+        outcomes=[("e0", b"0"), ("e1", b"1"), ("e1", b"1"), ("k1", b"k")],
+        yes={("b0", "E", "cancel"), ("b1", "E", "release")},
+        decided=[Decided("e0", "b0", "E", "cancel", "overtaken", True), Decided("e1", "b1", "E", "release", "standing", True)],
+        wall={"B": "waiting", "C": "waiting"}, cards={"c-1": 2}, answers={"k1": "customer-confirmed"},
+        asked={"a1"}, deeds={deed.id: deed for deed in (
+            Deed("a1", "A", "action", "sent", 5, None, False), Deed("m1", "A", "notify", "sent", 9, None, False),
+            Deed("l1", "A", "lock", "sent", 9, None, False), Deed("u1", "A", "unlock", "waiting", 0, None, False),
+        )},
+        taken=[("m1", 7), ("m1", 8)], commands=[("l1", b"l"), ("l1", b"l")],
     )  # fmt: skip
 
 
@@ -125,6 +134,88 @@ def _taken_back(books: Evidence) -> None:
     books.decisions["e2"] = Outcome("E", 3, "undone", "li", "e2", undoes="e1")
 
 
+def _not_on_the_wall(books: Evidence) -> None:
+    del books.wall["C"]
+    books.cards["c-1"] = 1
+
+
+def _on_the_wall_for_nothing(books: Evidence) -> None:
+    books.wall["A"] = "waiting"
+    books.cards["c-1"] = 3
+
+
+def _yes_for_nothing(books: Evidence) -> None:
+    books.yes.add(("b9", "E", "cancel"))
+
+
+def _undo_for_nothing(books: Evidence) -> None:
+    books.yes.add(("b1", "E", "undone"))
+
+
+def _never_said(books: Evidence) -> None:
+    books.outcomes = [one for one in books.outcomes if one[0] != "e1"]
+
+
+def _refused_and_said(books: Evidence) -> None:
+    books.decided[0] = books.decided[0]._replace(state="refused", effective=False)
+
+
+def _said_by_nobody(books: Evidence) -> None:
+    books.decided.pop()
+
+
+def _back_never_said(books: Evidence) -> None:
+    books.decided[1] = books.decided[1]._replace(state="undone")
+
+
+def _two_outcomes(books: Evidence) -> None:
+    books.outcomes.append(("e1", b"other"))
+
+
+def _overtaken_unnoticed(books: Evidence) -> None:
+    books.decided[0] = books.decided[0]._replace(state="standing")
+
+
+def _answer_lost(books: Evidence) -> None:
+    books.answers["k2"] = "customer-single"
+
+
+def _action_lost(books: Evidence) -> None:
+    books.asked.add("a2")
+
+
+def _never_done(books: Evidence) -> None:
+    books.deeds["u1"] = books.deeds["u1"]._replace(due=True)
+
+
+def _dead(books: Evidence) -> None:
+    books.deeds["u1"] = books.deeds["u1"]._replace(state="dead")
+
+
+def _never_told(books: Evidence) -> None:
+    books.deeds["m2"] = books.deeds["m1"]._replace(id="m2")
+
+
+def _told_again(books: Evidence) -> None:
+    books.taken.append(("m1", 10))
+
+
+def _told_by_nobody(books: Evidence) -> None:
+    books.taken.append(("m9", 8))
+
+
+def _never_commanded(books: Evidence) -> None:
+    books.deeds["l2"] = books.deeds["l1"]._replace(id="l2")
+
+
+def _commanded_by_nobody(books: Evidence) -> None:
+    books.commands.append(("l9", b"l"))
+
+
+def _two_commands(books: Evidence) -> None:
+    books.commands.append(("l1", b"other"))
+
+
 def _other_verdict(books: Evidence) -> None:
     books.backtest["C"] = b"review"
 
@@ -150,6 +241,26 @@ def _other_verdict(books: Evidence) -> None:
         (_decided_twice, "twice", "E"),
         (_decided_by_nobody, "twice", "E"),
         (_taken_back, "lost", "E"),
+        (_not_on_the_wall, "lost", "C"),
+        (_on_the_wall_for_nothing, "contradiction", "A"),
+        (_yes_for_nothing, "lost", "E"),
+        (_undo_for_nothing, "lost", "E"),
+        (_never_said, "lost", "E"),
+        (_refused_and_said, "twice", "E"),
+        (_said_by_nobody, "twice", "E"),
+        (_back_never_said, "lost", "E"),
+        (_two_outcomes, "contradiction", "E"),
+        (_overtaken_unnoticed, "contradiction", "E"),
+        (_answer_lost, "lost", "k2"),
+        (_action_lost, "lost", "a2"),
+        (_never_done, "lost", "A"),
+        (_dead, "lost", "A"),
+        (_never_told, "lost", "A"),
+        (_told_again, "twice", "A"),
+        (_told_by_nobody, "twice", "m9"),
+        (_never_commanded, "lost", "A"),
+        (_commanded_by_nobody, "twice", "l9"),
+        (_two_commands, "contradiction", "A"),
     ],
 )
 def test_each_harm_is_named(harm: Callable[[Evidence], None], fault: str, order: str) -> None:
@@ -160,6 +271,14 @@ def test_each_harm_is_named(harm: Callable[[Evidence], None], fault: str, order:
 
     assert {(d.fault, d.order) for d in found} >= {(fault, order)}
     assert {d.order for d in found} == {order}
+
+
+def test_cards_that_count_otherwise_are_named() -> None:
+    """Of no order: the wall as the API shows it has another number of waiting orders than its tables."""
+    books = agreeing()
+    books.cards["c-1"] = 5
+
+    assert [d.sentence for d in reconcile(books)] == ["the wall's cards count 5 orders, and 2 wait"]
 
 
 def test_a_number_behind_a_greater_one_is_named() -> None:

@@ -21,6 +21,7 @@ from orderstream.orders import Address, Order, Raw
 from orderstream.replay import read_item
 from orderstream.route import Public, Router
 from orderstream.rules.book import Activation, PackBook, activation_record, pack_record, read_record
+from orderstream.rules.model import Action
 from orderstream.rules.pack import Pack
 from orderstream.times import HOUR, MINUTE, SECOND
 from orderstream.verdict import judge
@@ -389,6 +390,23 @@ def test_the_same_again() -> None:
     assert verdict_of(again)["verdict_seq"] == verdict_of(first)["verdict_seq"] == 1
     assert actions(again) == actions(first)
     assert set(actions(first).values()) == {"confirm", "lock-stock"}
+
+
+def test_each_role_that_a_rule_names_is_told() -> None:
+    """Two `notify` of one rule to different roles are two actions, each once, also when it is all said again."""
+    rule = STANDARD.rules["oversold"]
+    roles = ("supervisor", "risk", "supervisor")
+    told_by = msgspec.structs.replace(rule, actions=tuple(Action("notify", to=role) for role in roles))
+    pack = Pack(STANDARD.policy, {**STANDARD.rules, "oversold": told_by})
+    router = Router(lambda version: pack)
+    item = dossier(version=1, findings=found("oversold"))
+
+    told = router.process(mail(item), 0)
+    by_id = {p.value["id"]: p.value["params"]["to"] for p in told if p.topic == "orders.actions" and p.value}
+    assert sorted(by_id.values()) == ["risk", "supervisor"]
+    again = router.process(mail(item), 0, again=True)
+    assert set(actions(again)) == set(by_id)
+    assert actions(router.process(mail(dossier(version=2, findings=found("oversold"))), 0)) == {}
 
 
 def test_nothing_goes_out_unanswered() -> None:

@@ -137,6 +137,16 @@ def test_undone_within_a_minute_and_not_after(db: Db, feed: Feed) -> None:
         decide.undo(db, LI, second.bulk, at=NOW + 2 * UNDO + 1)
 
 
+def test_what_takes_a_decision_back_is_later_than_it_by_any_clock(db: Db, feed: Feed) -> None:
+    """The last by its own time stands: a clock that was set back between the two must not let the first one stand."""
+    feed.waiting("A1")
+    done = release(db, "A1")
+    decide.undo(db, LI, done.bulk, at=NOW - 5_000)
+
+    first, back = [times.parse(row["value"]["at"]) for row in db.execute("SELECT value FROM board.outbox ORDER BY id")]
+    assert back > first
+
+
 def test_what_was_taken_back_waits_though_the_stream_still_says_what_was(db: Db, feed: Feed) -> None:
     """The release is under way while it is taken back; its record comes, then the one that takes it back."""
     feed.waiting("A1")
@@ -273,6 +283,28 @@ def test_put_aside_comes_back_with_a_new_signal_or_the_customer_s_answer(db: Db,
 
     assert [state(db, n) for n in ("A1", "A2", "A3")] == ["waiting", "waiting", "closed"]
     assert store.order(db, oid("A2")).answer == "customer-confirmed"  # type: ignore[union-attr]
+
+
+def test_a_customer_who_wants_only_one_stops_what_was_let_go(db: Db, feed: Feed) -> None:
+    """The stream takes it back to review, whoever had released it: the machine or a person. Somebody has to see it, and decides."""
+    feed(verdict("A1", 1, signal("ip-pair"), out="released"), place("released", "A1", 1))
+    feed.waiting("A2")
+    decide.decide(db, LI, {oid("A2"): 1}, "release", "checked", at=NOW, terms=Terms())
+    mine = store.decisions(db, oid("A2"))[0]
+    told = {"id": str(mine.id), "outcome": "released", "by": "li", "at": NOW, "reason": "checked", "undoes": None}
+    feed(verdict("A2", 2, signal("duplicate-order"), out="released", decision=told), place("released", "A2", 2, by="li"))
+    assert [state(db, n) for n in ("A1", "A2")] == ["closed", "decided"]
+
+    answer = {"id": "l1", "outcome": "customer-single", "by": "customer", "at": NOW + 5000, "reason": None, "undoes": None}
+    for number, seq, rule in (("A1", 2, "ip-pair"), ("A2", 3, "duplicate-order")):
+        feed(place("review", number, seq), verdict(number, seq, signal(rule), out="review", decision=answer))
+    assert [state(db, n) for n in ("A1", "A2")] == ["waiting", "waiting"]
+
+    later = NOW + 10_000
+    assert decide.decide(db, WANG, {oid("A1"): 2, oid("A2"): 3}, "cancel", "duplicate", at=later, terms=Terms()).refused == {}
+    # what the stream said before it heard of that changes nothing
+    feed(verdict("A1", 3, signal("ip-pair"), out="review", decision=answer))
+    assert [state(db, n) for n in ("A1", "A2")] == ["decided", "decided"]
 
 
 def test_a_release_that_was_said_elsewhere_stands_on_the_board(db: Db, feed: Feed) -> None:
