@@ -402,8 +402,8 @@ async def _read(settings: Settings, place: str, stop: asyncio.Event, metrics: Bo
                 auto_offset_reset="earliest",
                 **access.client(settings),
             )
-            await consumer.start()
             try:
+                await consumer.start()
                 await _follow(consumer, settings, db, stop, metrics, limits)
             finally:
                 await consumer.stop()

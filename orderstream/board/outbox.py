@@ -70,8 +70,8 @@ async def _send(settings: Settings, place: str, stop: asyncio.Event, metrics: Bo
                 enable_idempotence=True,
                 **access.client(settings),
             )
-            await producer.start()
             try:
+                await producer.start()
                 while not stop.is_set():
                     if not await once(settings, db, producer, metrics):
                         await asyncio.to_thread(_listen, db, 0.5)
