@@ -188,7 +188,7 @@ def test_a_foothold_is_worth_little() -> None:
     assert _may("downstream", "write") == {"erp.acks", "orders.outcomes"}
     assert _may("deliver", "write") == set()
     assert (_may("actions", "read"), _may("actions", "write")) == ({"orders.actions"}, {"wms.commands", "channel.challenges"})
-    assert _may("board", "write") == RAW | {"catalog.skus", "orders.outcomes", "reference.updates"}
+    assert _may("board", "write") == RAW | {"catalog.skus", "orders.outcomes", "orders.pending", "reference.updates"}
     assert _may("desk", "read") == {"orders.review", "orders.frozen"}
     held = {"orders.released", "orders.review", "orders.frozen"}
     assert _may("supervisor", "read") == held | {"orders.verdicts", "orders.outcomes", "reference.updates"}
@@ -208,8 +208,7 @@ def test_what_must_be_written_by_one_is_written_by_one() -> None:
     assert {topic for topic in writers if writers[topic] == {"worker"}} == workers
     assert {topic for topic in writers if writers[topic] == {"operator"}} == {"rules.packs"}
     assert {topic for topic in writers if writers[topic] == {"operator", "board"}} == {"catalog.skus"}
-    assert {topic for topic in writers if writers[topic] == {"intake", "fetch", "operator", "board"}} == RAW
-    assert {topic for topic in writers if writers[topic] == {"intake", "fetch", "operator"}} == {"orders.pending"}
+    assert {topic for topic in writers if writers[topic] == {"intake", "fetch", "operator", "board"}} == RAW | {"orders.pending"}
     assert {topic for topic in writers if writers[topic] == {"fetch"}} == FETCH - {"orders.pending"}
     assert {topic for topic in writers if writers[topic] == {"worker", "fetch"}} == {"orders.rejected"}
 
