@@ -219,8 +219,9 @@ async def board_killed(system: Installation, dice: random.Random) -> None:
     way = dice.randrange(3)
     if way < 2:
         await _heap(system)
-        (link.hold_requests if way == 0 else link.hold_answers)()
+        # counted first: what a customer's answer had sent just then would wait for its own answer, and nothing came after it
         before = sum((await system.ends(["orders.outcomes"])).values())
+        (link.hold_requests if way == 0 else link.hold_answers)()
 
         async def between() -> bool:
             (row,) = await system.wall("SELECT count(*) AS n FROM board.outbox WHERE sent_at IS NULL")
