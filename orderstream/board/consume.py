@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 import orjson
@@ -138,12 +139,11 @@ def _orders(db: Db, topic: str, records: Sequence[Record], limits: Limits, now: 
     gone = [r.key for r in records if r.value is None]
     said = [(r, orjson.loads(r.value)) for r in records if r.value is not None and r.key in everything]
     ours = _decisions(db, topic, [value for _, value in said])
-    if topic == "orders.verdicts":
-        _stopped(db, [value for _, value in said], everything)
+    decided = _decided(db, [value for _, value in said], everything.values()) if topic == "orders.verdicts" else {}
     turns: list[tuple[Known, Turn]] = []
     for record, value in said:
         one = everything[record.key]
-        turns.append((one, _turn(topic, one, record, value, limits, ours)))
+        turns.append((one, _turn(topic, one, record, value, limits, ours, decided)))
     if topic == "orders.outcomes":
         _outside(db, [value for _, value in said if not _by_us(value, ours)], everything)
     long: dict[str, dict[str, Any]] = {}
@@ -163,10 +163,16 @@ def _orders(db: Db, topic: str, records: Sequence[Record], limits: Limits, now: 
 
 
 def _turn(
-    topic: str, one: Known, record: Record, value: dict[str, Any], limits: Limits, ours: Mapping[str, str]
-) -> Turn:  # fmt: skip
+    topic: str,
+    one: Known,
+    record: Record,
+    value: dict[str, Any],
+    limits: Limits,
+    ours: Mapping[str, str],
+    decided: Mapping[UUID, int],
+) -> Turn:
     if topic == "orders.verdicts":
-        return fold.on_verdict(one, value, limits.of(value["pack"] or ""), ours)
+        return fold.on_verdict(one, value, limits.of(value["pack"] or ""), ours, decided)
     if topic in fold.PLACES:
         return fold.on_place(one, fold.PLACES[topic], value, record.at)
     if topic == "orders.recalled":
@@ -259,17 +265,12 @@ def _decisions(db: Db, topic: str, values: Sequence[Mapping[str, Any]]) -> dict[
     return {asked[row["id"]]: row["state"] for row in found if row["audit"] is not None or topic == "orders.verdicts"}
 
 
-def _stopped(db: Db, verdicts: Sequence[Mapping[str, Any]], orders: Mapping[str, Known]) -> None:
-    """What a customer answered after somebody had decided stands above it: then nothing that people decided stands here."""
-    for verdict in verdicts:
-        answer, order = verdict.get("decision"), orders[verdict["order_id"]]
-        if answer is None or answer["outcome"] not in fold.STOPS or order.decision is None or verdict["verdict_seq"] <= order.seq:
-            continue
-        last = db.execute(
-            "SELECT coalesce(effective_at, at) AS at FROM board.decisions WHERE id = %s", (order.decision,)
-        ).fetchone()
-        if last is None or last["at"] < answer["at"]:
-            order.decision = None
+def _decided(db: Db, verdicts: Sequence[Mapping[str, Any]], orders: Iterable[Known]) -> dict[UUID, int]:
+    """When what was decided here took effect (ms), by id: what stands on these orders, and what these verdicts name."""
+    asked = {one.decision for one in orders if one.decision is not None}
+    asked |= {fold.outcome_uuid(one["decision"]["id"]) for one in verdicts if one.get("decision")}
+    found = db.execute("SELECT id, coalesce(effective_at, at) AS at FROM board.decisions WHERE id = ANY(%s)", (list(asked),))
+    return {row["id"]: row["at"] for row in found} if asked else {}
 
 
 def _by_us(outcome: Mapping[str, Any], ours: Mapping[str, str]) -> bool:

@@ -100,10 +100,17 @@ def fresh(order_id: str) -> Known:
     return Known(order_id, channel, shop)
 
 
-def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int | None], ours: Mapping[str, str]) -> Turn:
+def on_verdict(
+    known: Known,
+    record: Mapping[str, Any],
+    limits: Mapping[str, int | None],
+    ours: Mapping[str, str],
+    decided: Mapping[UUID, int],
+) -> Turn:
     """A record of orders.verdicts. limits: level -> how long (ms) a person may take, by the pack that judged it.
 
-    ours: of the outcomes that it names, the state of the board's decision, where there is one.
+    ours: of the outcomes that it names, the state of the board's decision, where there is one. decided: when the board's decisions that
+    stand, or that these records name, took effect (ms), by id.
     """
     seq = record["verdict_seq"]
     if seq <= known.seq or record["verdict"] == "rejected":
@@ -147,6 +154,13 @@ def on_verdict(known: Known, record: Mapping[str, Any], limits: Mapping[str, int
     if said is not None and said["outcome"] in DECIDES and ours.get(said["id"], "standing") == "standing":
         turn.applied = said["id"]
         known.decision = known.decision or outcome_uuid(said["id"])
+    if (
+        said is not None
+        and said["outcome"] in STOPS
+        and known.decision is not None
+        and decided.get(known.decision, 0) < said["at"]
+    ):
+        known.decision = None  # the customer has answered after somebody had decided, and that stands above it
     for one in record.get("not_applied") or ():
         if ours.get(one["id"]) == "standing":
             turn.overtaken.append(one["id"])

@@ -80,6 +80,14 @@ class Feed:
             body = None if value is None else orjson.dumps(value)
             consume.take(self.db, topic, 0, [Record(offset, T + 60, name, body)], self.limits, now)
 
+    def at_once(self, *records: tuple[str, dict[str, Any]], now: int = T + 100) -> None:
+        """Records of one topic as one batch, as a board reads them that was away."""
+        topic = records[0][0]
+        first = self.offsets.get(topic, 0)
+        self.offsets[topic] = first + len(records)
+        batch = [Record(first + n, T + 60, value["order_id"], orjson.dumps(value)) for n, (_, value) in enumerate(records)]
+        consume.take(self.db, topic, 0, batch, self.limits, now)
+
     def waiting(self, number: str, *signals: dict[str, Any], seq: int = 1, **order: Any) -> None:
         """An order that waits for a person."""
         said = verdict(

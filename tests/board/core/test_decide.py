@@ -307,6 +307,21 @@ def test_a_customer_who_wants_only_one_stops_what_was_let_go(db: Db, feed: Feed)
     assert [state(db, n) for n in ("A1", "A2")] == ["decided", "decided"]
 
 
+def test_a_board_that_was_away_reads_the_release_and_the_customer_s_answer_at_once(db: Db, feed: Feed) -> None:
+    """One batch holds the verdict by which its decision was done and the one that takes it back: the order waits."""
+    feed.waiting("A1")
+    decide.decide(db, LI, {oid("A1"): 1}, "release", "checked", at=NOW, terms=Terms())
+    mine = store.decisions(db, oid("A1"))[0]
+    told = {"id": str(mine.id), "outcome": "released", "by": "li", "at": NOW, "reason": "checked", "undoes": None}
+    answer = {"id": "l1", "outcome": "customer-single", "by": "customer", "at": NOW + 5000, "reason": None, "undoes": None}
+    rule = signal("duplicate-order")
+
+    released = verdict("A1", 2, rule, out="released", decision=told)
+    feed.at_once(released, verdict("A1", 3, rule, out="review", decision=answer))
+
+    assert state(db, "A1") == "waiting"
+
+
 def test_a_release_that_was_said_elsewhere_stands_on_the_board(db: Db, feed: Feed) -> None:
     """A script, another desk: the outcome may be read before or after what it led to."""
     feed.waiting("A1")
