@@ -101,6 +101,7 @@ class Reviewer:
         return answer
 
     async def work(self, until: float) -> None:
+        await self.pause()  # they do not all come in the same millisecond
         while time.monotonic() < until:
             self.where = self.rand.choice(
                 ["/", "/", "/?level=high", f"/?rule={self.rand.choice(RULES)}", "/?sort=amount", "/?page=3"]
