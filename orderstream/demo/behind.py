@@ -25,7 +25,7 @@ class Behind(msgspec.Struct, frozen=True):
     """What stands now. told: messages to people, orders: that they are about; asked, answered: customers; otherwise: of these who
     did not say yes, whose orders wait on the wall; dead: dead letters.
 
-    pending: deeds that are due, or will be in moments. acknowledged: releases that the ERP says it has. wrong: parcels on the wall.
+    pending: deeds that are due, or will be in moments; stuck: of each of them its kind, state, attempts and last error. acknowledged: releases that the ERP says it has. wrong: parcels on the wall.
     """
 
     told: int
@@ -38,6 +38,7 @@ class Behind(msgspec.Struct, frozen=True):
     meetings: int
     dead: int
     pending: int
+    stuck: str
     acknowledged: int
     wrong: int
 
@@ -53,7 +54,9 @@ def count(db: Db) -> Behind:
                 count(*) FILTER (WHERE kind = 'lock' AND state = 'sent') AS locks,
                 count(*) FILTER (WHERE kind = 'challenge' AND state = 'sent') AS challenges,
                 count(*) FILTER (WHERE state = 'dead') AS dead,
-                count(*) FILTER (WHERE state IN ('waiting', 'trying') AND next_at < %s) AS pending,
+                count(*) FILTER (WHERE state IN ('waiting', 'trying') AND next_at < %(soon)s) AS pending,
+                coalesce(string_agg(concat_ws(' ', kind, state, attempts, error), ', ')
+                    FILTER (WHERE state IN ('waiting', 'trying') AND next_at < %(soon)s), '') AS stuck,
                 (SELECT count(*) FROM board.links WHERE what = 'confirm' AND used_at IS NOT NULL) AS answered,
                 (SELECT count(*) FROM board.links JOIN board.orders USING (order_id) WHERE what = 'confirm' AND used_at IS NOT NULL
                     AND links.answer <> 'customer-confirmed' AND state = 'waiting') AS otherwise,
@@ -63,7 +66,7 @@ def count(db: Db) -> Behind:
             FROM board.messages
             """,
             # a lock's end is hours away, a lease's a minute and a half
-            (store.now() + 1_800_000,),
+            {"soon": store.now() + 1_800_000},
         ).fetchone()
     assert row is not None
     return Behind(**row)

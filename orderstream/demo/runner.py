@@ -56,6 +56,8 @@ PEOPLE = (("supervisor", "主管", ("supervisor", "reviewer")), ("approver", "�
 """Who gets a one-time link to the demo's board: login, name, roles."""
 SETTLE_SECONDS = 60.0
 """How long after the last acknowledgement every order must have its verdict."""
+DEEDS_SECONDS = 240.0
+"""How long what follows the verdicts may take: a deed that failed is tried again after 5, 10, 20, 40 s, one given up after 90 s."""
 QUIET_SECONDS = 1.5
 """No new verdict for this long, with nothing waiting: the run is over, recalls that follow the last orders included."""
 
@@ -354,7 +356,7 @@ class _Demo:
         with store.answering(), store.connect(self._database.url) as db:
 
             async def still(look: Callable[[Behind], bool]) -> Behind:
-                deadline = time.monotonic() + SETTLE_SECONDS
+                deadline = time.monotonic() + DEEDS_SECONDS
                 while True:
                     self._processes.check()
                     found = await asyncio.to_thread(behind.count, db)
@@ -567,8 +569,8 @@ async def _verdicts(settings: Settings, tally: Tally) -> AsyncIterator[asyncio.T
 
 def _late(found: Behind, released: int) -> str:
     return (
-        f"{SETTLE_SECONDS:.0f} 秒后还有 {found.pending} 件事没做完，ERP 确认 {found.acknowledged}/{released}"
-        f" · {found.pending} deeds are still to be done, the ERP has acknowledged {found.acknowledged} of {released}"
+        f"{DEEDS_SECONDS:.0f} 秒后还有 {found.pending} 件事没做完，ERP 确认 {found.acknowledged}/{released}"
+        f" · {found.pending} deeds are still to be done ({found.stuck}), the ERP has acknowledged {found.acknowledged} of {released}"
     )
 
 

@@ -77,6 +77,8 @@ class Installation:
         self.people: Server
         self.phones = Phones("secret-of-the-gateways")
         self.customers = Customers(self.phones)
+        self.unread = ""
+        """What drained waits for."""
 
     # -- up and down
 
@@ -322,7 +324,8 @@ class Installation:
             quiet = quiet + 1 if not await self._unread() else 0
             return quiet >= 3
 
-        await until(read, "every hop has read its topics to their ends")
+        # as long as a deed may be tried again: after 5, 10, 20, 40 s, or after a lease of 90 s
+        await until(read, lambda: f"every hop has read its topics to their ends; unread: {self.unread}", 240)
         await self.decided(time.monotonic())
         await until(self._erp_has_all, "the ERP has read its topics to their ends")
 
@@ -359,10 +362,15 @@ class Installation:
         reads = [*raw, "wms.stock", "reference.updates", "orders.facts", "orders.dossiers", "orders.outcomes"]
         ends = await self.ends(reads)
         done = await self._offsets(self.settings.group)
-        if any(end > (done[tp].offset if tp in done else 0) for tp, end in ends.items()):
-            return True
+        behind = [f"{tp.topic}-{tp.partition}" for tp, end in ends.items() if end > (done[tp].offset if tp in done else 0)]
         # what customers answer and people decided comes round to the workers again
-        return not self.customers.idle or await self._undone() or await self._board_behind()
+        self.unread = (
+            ", ".join(behind)
+            or ("" if self.customers.idle else "customers")
+            or await self._undone()
+            or ("the board's topics" if await self._board_behind() else "")
+        )
+        return bool(self.unread)
 
     async def _board_behind(self) -> bool:
         """Whether the board or actions have something to read."""
@@ -379,15 +387,16 @@ class Installation:
                 return True
         return False
 
-    async def _undone(self) -> bool:
-        """Whether a decision is not said yet, or a deed is due."""
+    async def _undone(self) -> str:
+        """The decisions that are not said yet, and the deeds that are due: kind, state, attempts, last error."""
         (row,) = await self.wall(
-            "SELECT (SELECT count(*) FROM board.outbox WHERE sent_at IS NULL)"
-            " + (SELECT count(*) FROM board.messages WHERE state IN ('waiting', 'trying') AND next_at < %s) AS n",
+            "SELECT concat_ws(', ', (SELECT string_agg(concat_ws(' ', 'decision', id), ', ') FROM board.outbox WHERE sent_at IS NULL),"
+            " (SELECT string_agg(concat_ws(' ', kind, state, attempts, error), ', ') FROM board.messages"
+            " WHERE state IN ('waiting', 'trying') AND next_at < %s)) AS said",
             # a lock's end is two hours away
             store.now() + 1_800_000,
         )
-        return bool(row["n"])
+        return str(row["said"])
 
     async def _erp_has_all(self) -> bool:
         ends = await self.ends(["orders.released", "orders.recalled"])

@@ -14,7 +14,7 @@ KINDS = ["intake-killed", "repeated", "zombie", "erp-killed", "worker-killed"]
 
 
 @pytest.mark.stream
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_minute_of_faults_loses_doubles_and_contradicts_nothing() -> None:
     """Every acknowledged order has one final verdict, the backtest's to the byte, and one state in the ERP; every decision counts once."""
     said: list[str] = []
