@@ -11,7 +11,9 @@ from orderstream.identity import phone, segment
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A row of board.orders. seq: its last verdict; changed_seq: the last one that brought something to see; total: minor units."""
+    """A row of board.orders. seq: its last verdict; changed_seq: the last one that brought something to see; total: minor units;
+    document_seq: the verdict that its document came with, 0 where none has come.
+    """
 
     order_id: str
     channel: str
@@ -29,6 +31,7 @@ class Known(msgspec.Struct, frozen=True):
     signals: list[dict[str, Any]]
     case_id: str | None
     document: dict[str, Any] | None
+    document_seq: int = 0
 
     def signal(self, rule: str | None) -> dict[str, Any] | None:
         """What a rule says of it now."""

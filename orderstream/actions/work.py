@@ -175,8 +175,8 @@ def _take_apart(db: Db, shop: Shop, row: Row) -> list[ledger.New]:
     now = store.now()
     do = row.body["do"]
     order = known.order(db, row.order_id) if do in ("confirm", "meeting") else None
-    if do == "confirm" and (order is None or order.document is None):
-        raise _Later("order-unknown")
+    if do == "confirm":
+        _with_document(order)
     if do == "approve":
         return _ask_approvers(db, shop, row, now)
     if do == "deadline":
@@ -201,6 +201,15 @@ def _take_apart(db: Db, shop: Shop, row: Row) -> list[ledger.New]:
         msgspec.structs.replace(new, id=plan.key("meeting", number, new.receiver))
         for new in plan.follows(msgspec.structs.replace(row, body={**row.body, "about": number}), order, shop.file, now)
     ]
+
+
+def _with_document(order: Known | None) -> Known:
+    """An order with all that is in it. Raises _Later where the board has not read it, _Dropped where it is no more."""
+    if order is not None and order.document is None and (order.document_seq or order.verdict == "withdrawn"):
+        raise _Dropped("forgotten" if order.document_seq else "withdrawn")
+    if order is None or order.document is None:
+        raise _Later("order-unknown")
+    return order
 
 
 def _whose(shop: Shop, order: Known | None, new: ledger.New) -> ledger.New:
@@ -250,8 +259,7 @@ async def _command(shop: Shop, row: Row) -> None:
 
 
 async def _challenge(shop: Shop, row: Row, order: Known | None) -> None:
-    if order is None or (order.document is None and order.verdict != "withdrawn"):
-        raise _Later("order-unknown")
+    order = _with_document(order)
     segment = order.segment
     if segment is None:
         raise _Dropped("no-ip")
@@ -275,8 +283,7 @@ async def _say(shop: Shop, topic: str, key: str, record: dict[str, Any]) -> None
 
 
 async def _ask_customer(shop: Shop, row: Row, order: Known | None) -> str:
-    if order is None or order.document is None:
-        raise _Later("order-unknown")
+    order = _with_document(order)
     if order.verdict == "withdrawn":
         raise _Dropped("withdrawn")
     gateway = shop.file.gateways.get(row.via)

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from psycopg.types.json import Jsonb
 
-from orderstream import access, times
+from orderstream import access, outcomes, times
 from orderstream.board import cases, fold, store
 from orderstream.board.fold import Happened, Known, Turn
 from orderstream.board.metrics import BoardMetrics
@@ -137,7 +137,11 @@ def _orders(db: Db, topic: str, records: Sequence[Record], limits: Limits, now: 
     fresh = {one: fold.fresh(one) for one in ids if one not in known and one.count(":") >= 2}
     everything = known | fresh
     gone = [r.key for r in records if r.value is None]
-    said = [(r, orjson.loads(r.value)) for r in records if r.value is not None and r.key in everything]
+    said = [
+        (r, orjson.loads(r.value))
+        for r in records
+        if r.value is not None and r.key in everything and (topic != "orders.outcomes" or _readable(r.key, r.value))
+    ]
     ours = _decisions(db, topic, [value for _, value in said])
     decided = _decided(db, [value for _, value in said], everything.values()) if topic == "orders.verdicts" else {}
     turns: list[tuple[Known, Turn]] = []
@@ -181,16 +185,7 @@ def _turn(
         return fold.on_action(one, value, record.at)
     if _by_us(value, ours):
         return Turn()  # the board said it: it stands in the time line already
-    return fold.on_outcome(one, value, _ms(value["at"], record.at))
-
-
-def _ms(said: Any, otherwise: int) -> int:
-    if isinstance(said, int):
-        return said
-    try:
-        return times.parse(said)
-    except times.TimeError:
-        return otherwise
+    return fold.on_outcome(one, value, times.parse(value["at"]))
 
 
 def load(db: Db, order_ids: Sequence[str]) -> dict[str, Known]:
@@ -273,6 +268,14 @@ def _decided(db: Db, verdicts: Sequence[Mapping[str, Any]], orders: Iterable[Kno
     return {row["id"]: row["at"] for row in found} if asked else {}
 
 
+def _readable(order_id: str, value: bytes) -> bool:
+    """Whether the stream takes an outcome in, too: others write this topic, and what can't be read stands among the rejects."""
+    try:
+        return outcomes.read(orjson.loads(value)).order == order_id
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
 def _by_us(outcome: Mapping[str, Any], ours: Mapping[str, str]) -> bool:
     """Whether the board's own rows say this already."""
     return str(outcome.get("id")) in ours or (outcome["outcome"] == "undone" and ours.get(str(outcome.get("undoes"))) == "undone")
@@ -291,14 +294,15 @@ def _went(db: Db, turns: Iterable[Turn], now: int) -> None:
         )
 
 
-def _outside(db: Db, outcomes: Sequence[Mapping[str, Any]], orders: Mapping[str, Known]) -> None:
+def _outside(db: Db, said: Sequence[Mapping[str, Any]], orders: Mapping[str, Known]) -> None:
     """Decisions that people made elsewhere (a link in a message, another desk) stand beside ours, for history and figures."""
     decided = {"released": "release", "cancelled": "cancel", "correction": "correction", "after-sales": "after-sales"}
-    for one in outcomes:
+    for one in said:
         order = orders[one["order_id"]]
         if one["outcome"] in decided:
-            name = fold.outcome_uuid(str(one.get("id") or f"{order.order_id}:{one['at']}:{one['outcome']}"))
-            at = _ms(one["at"], 0)
+            at = times.parse(one["at"])
+            # the stream names it so, too, where whoever said it gave it no name
+            name = fold.outcome_uuid(str(one.get("id") or outcomes.derived(order.order_id, at, one["outcome"], one.get("by"))))
             row = (
                 name, name, order.order_id, order.case_id, one.get("by") or "?", at, decided[one["outcome"]],
                 one.get("reason") or "", one.get("seq") or max(order.seq, 1), order.state,
@@ -313,7 +317,7 @@ def _outside(db: Db, outcomes: Sequence[Mapping[str, Any]], orders: Mapping[str,
         elif one["outcome"] == "undone" and one.get("undoes"):
             db.execute(
                 "UPDATE board.decisions SET state = 'undone', undone_by = %s, undone_at = %s WHERE id = %s AND state = 'standing'",
-                (one.get("by"), _ms(one["at"], 0), fold.outcome_uuid(str(one["undoes"]))),
+                (one.get("by"), times.parse(one["at"]), fold.outcome_uuid(str(one["undoes"]))),
             )
 
 

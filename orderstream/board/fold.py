@@ -22,8 +22,17 @@ OPEN = frozenset(("waiting", "correction", "after-sales", "asking"))
 PLACES = {"orders.released": "released", "orders.review": "review", "orders.frozen": "frozen"}
 """The public topics that an order stands on."""
 
-DECIDES = {"released": "decided", "cancelled": "decided", "correction": "correction", "after-sales": "after-sales"}
+DECIDES = {
+    "released": "decided",
+    "cancelled": "decided",
+    "confirmed-fraud": "decided",
+    "correction": "correction",
+    "after-sales": "after-sales",
+}
 """Outcome -> the state that it brings an order to."""
+
+ASIDE = frozenset(("correction", "after-sales"))
+"""Of these, what also calls back what has been released."""
 
 STOPS = frozenset(("customer-single", "customer-address"))
 """Answers of a customer by which the stream keeps an order back, whoever had let it go."""
@@ -44,6 +53,7 @@ class Known(msgspec.Struct):
     out: str = ""
     out_seq: int = 0
     out_by: str | None = None
+    document_seq: int = 0
     held: bool = False
     recalled: bool = False
     currency: str = ""
@@ -135,9 +145,11 @@ def on_verdict(
     if changed:
         known.changed_seq = seq
     said = record.get("decision")
-    if "out" in record and seq > known.out_seq:
-        known.out, known.out_seq = record["out"] or "", seq
-        known.out_by = ((said or {}).get("by") or "person") if known.out == "released" and said is not None else None
+    if "out" in record and seq >= known.out_seq:
+        known.out, known.out_seq, known.out_by = record["out"] or "", seq, None
+        if known.out == "released":
+            person = said is not None and said["outcome"] != "undone"
+            known.out_by, known.recalled = (said["by"] or "person") if person else "machine", False
     turn = Turn(edges=None if gone else named(signals, known.order_id))
     turn.events.append(
         Happened(
@@ -153,14 +165,22 @@ def on_verdict(
         turn.long = {"signals": signals, **{name: record[name] for name in ("not_available", "rules", "tags", "combinations")}}
     if said is not None and said["outcome"] in DECIDES and ours.get(said["id"], "standing") == "standing":
         turn.applied = said["id"]
-        known.decision = known.decision or outcome_uuid(said["id"])
+        name = outcome_uuid(said["id"])
+        if known.decision is None or decided.get(known.decision, 0) <= said["at"]:
+            # the last word of all that were said, in whichever sequence they were read
+            if (known.decision != name or DECIDES[said["outcome"]] == "decided") and known.state in (*OPEN, "decided"):
+                known.state = DECIDES[said["outcome"]]
+            known.decision = name
+    if said is not None and said["undoes"] and known.decision == outcome_uuid(said["undoes"]):
+        known.decision = None
     if (
         said is not None
         and said["outcome"] in STOPS
         and known.decision is not None
-        and decided.get(known.decision, 0) < said["at"]
+        and decided.get(known.decision, 0) <= said["at"]
     ):
-        known.decision = None  # the customer has answered after somebody had decided, and that stands above it
+        # the customer has answered after somebody had decided, and that stands above it; of one millisecond the stream knows the last
+        known.decision = None
     for one in record.get("not_applied") or ():
         if ours.get(one["id"]) == "standing":
             turn.overtaken.append(one["id"])
@@ -178,13 +198,17 @@ def on_verdict(
 def on_place(known: Known, place: str, record: Mapping[str, Any], at: int) -> Turn:
     """A record of orders.released, .review or .frozen. at: ms, when the broker had it."""
     seq = record["verdict_seq"]
-    if seq < known.out_seq:
-        return Turn()
+    event = Happened(known.order_id, at, place, record["by"], {"seq": seq}, f"{place}:{seq}")
+    if seq >= known.out_seq:
+        known.out, known.out_seq = place, seq
+        known.out_by = record["by"] if place == "released" else None
+        if place == "released":
+            known.recalled = False
+    if seq < known.document_seq:
+        return Turn([event])
+    # a later verdict may have been read before it that brought no record of its own: the order is in none but this one
     order = record["order"]
-    known.out, known.out_seq = place, seq
-    known.out_by = record["by"] if place == "released" else None
-    if place == "released":
-        known.recalled = False
+    known.document_seq = seq
     known.words = words(order)
     known.ship_by = order.get("ship_by")
     buyer = (order.get("buyer") or {}).get("id")
@@ -192,7 +216,6 @@ def on_place(known: Known, place: str, record: Mapping[str, Any], at: int) -> Tu
     settle(known)
     if known.ship_by is not None and (known.deadline is None or known.ship_by < known.deadline):
         known.deadline, known.escalated = known.ship_by, 0
-    event = Happened(known.order_id, at, place, record["by"], {"seq": seq}, f"{place}:{seq}")
     long = {"document": order, "units": record["units"], "merge_with": record.get("merge_with", [])}
     return Turn([event], long)
 
@@ -205,7 +228,8 @@ def on_recall(known: Known, record: Mapping[str, Any], at: int) -> Turn:
         return Turn([event])  # it has been released anew since
     known.recalled = True
     if known.out_seq < seq:
-        known.out, known.out_seq, known.out_by = "", seq, None
+        stands = record["verdict"]
+        known.out, known.out_seq, known.out_by = "" if stands == "withdrawn" else stands, seq, None
     settle(known)
     return Turn([event])
 
@@ -223,13 +247,13 @@ def on_outcome(known: Known, outcome: Mapping[str, Any], at: int) -> Turn:
         known.answer = said
         if known.state == "asking":
             known.state = "waiting"
-    elif said in DECIDES and known.state in OPEN:
-        known.state = DECIDES[said]
+    elif said in DECIDES and (known.state in OPEN or known.seq == 0 or (said in ASIDE and known.out == "released")):
+        known.state = DECIDES[said]  # what was said elsewhere may be read before the verdict that it was said of
     elif said == "undone" and known.state in ("decided", "correction", "after-sales"):
+        if known.decision not in (None, outcome_uuid(str(outcome["undoes"]))):
+            return Turn([event])  # another decision stands
         known.decision = None
         known.state = "waiting" if needs_person(known) else "closed"
-    elif said == "confirmed-fraud" and known.state in OPEN:
-        known.state = "decided"
     return Turn([event])
 
 

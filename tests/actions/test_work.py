@@ -202,17 +202,20 @@ async def test_a_recall_unlocks_at_once_and_the_lock_s_end_says_nothing_more(des
 
 
 async def test_a_network_is_challenged_where_there_is_one_and_in_time(desk: Desk) -> None:
-    """One whose order shows no address, or whose time was over before it could be said, is asked of no front end."""
+    """One whose order shows no address, or was forgotten, or whose time was over before it could be said, is asked of no front end."""
     desk.shop.producer = kafka = Kept()
     known, nowhere, late = order(desk.feed, "A1"), order(desk.feed, "A2", buyer={"id": "u-1"}), order(desk.feed, "A3")
     for number in (known, nowhere):
         action(desk.db, "challenge", number)
     action(desk.db, "challenge", late, until=store.now() - 1)
+    action(desk.db, "challenge", order(desk.feed, "A4"))
+    desk.feed(("orders.review", None, oid("A4")))
     await desk.go_on()
     assert [(topic, said["segment"]) for topic, said in kafka.said] == [("channel.challenges", "203.0.113.0/24")]
     assert {(state, error) for _, state, error in desk.rows("challenge")} == {
         ("dropped", "no-ip"),
         ("dropped", "over"),
+        ("dropped", "forgotten"),
         ("sent", None),
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from orderstream import times
 from orderstream.board import consume
 from orderstream.board.consume import Limits, Record
 from orderstream.board.store import Db
@@ -59,7 +60,7 @@ def recalled(number: str, seq: int, cause: str = "signals") -> tuple[str, dict[s
 
 
 def outcome(number: str, said: str, **more: Any) -> tuple[str, dict[str, Any]]:
-    return "orders.outcomes", {"order_id": oid(number), "at": T + 50, "outcome": said, **more}
+    return "orders.outcomes", {"order_id": oid(number), "at": times.text(T + 50), "outcome": said, **more}
 
 
 class Feed:

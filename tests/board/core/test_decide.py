@@ -336,6 +336,26 @@ def test_a_release_that_was_said_elsewhere_stands_on_the_board(db: Db, feed: Fee
     assert said(db) == []
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"outcome": "lost"},
+        {"outcome": "released", "at": 1},
+        {"outcome": "undone"},
+        {"order_id": oid("B2"), "outcome": "released"},
+    ],
+)
+def test_an_outcome_that_cannot_be_read_stops_nobody(db: Db, feed: Feed, broken: dict[str, Any]) -> None:
+    """Others write that topic: the stream has it among the rejects, and the board reads on."""
+    feed.waiting("A1")
+    topic, value = outcome("A1", "released", id="p", by="zhao")
+    feed((topic, broken and {**value, **broken}, oid("A1")), (topic, value))
+
+    assert state(db, "A1") == "decided"
+    assert len(store.decisions(db, oid("A1"))) == 1
+
+
 def test_each_decision_has_its_row_in_the_audit(db: Db, feed: Feed) -> None:
     feed.waiting("A1", signal("platform-hold"))
     release(db, "A1")
