@@ -148,8 +148,8 @@ def on_verdict(
     if "out" in record and seq >= known.out_seq:
         known.out, known.out_seq, known.out_by = record["out"] or "", seq, None
         if known.out == "released":
-            person = said is not None and said["outcome"] != "undone"
-            known.out_by, known.recalled = (said["by"] or "person") if person else "machine", False
+            known.out_by = "machine" if said is None or said["outcome"] == "undone" else said["by"] or "person"
+            known.recalled = False
     turn = Turn(edges=None if gone else named(signals, known.order_id))
     turn.events.append(
         Happened(

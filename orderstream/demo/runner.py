@@ -371,11 +371,7 @@ class _Demo:
                 return known and behind.read(db) >= asked
 
             found = await still(done)
-            unsure = []
-            if not done(found):
-                late = _late(found, len(tally.released()))
-                self._say(late)  # a deed that waits is not lost; an order that the ERP has not acknowledged is no success
-                unsure = [late] if found.acknowledged != len(tally.released()) else []
+            unsure = [] if done(found) else [_late(found, len(tally.released()))]
             if found.dead or customers.refused:
                 unsure.append(
                     f"{found.dead} 条消息没送到，{customers.refused} 个回答没被接受"
