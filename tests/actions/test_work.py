@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import orjson
 import pytest
+import yaml
 
+from orderstream import times
 from orderstream.actions import ledger, plan, receivers, work
 from orderstream.actions.work import Shop
 from orderstream.board import decide, store
 from orderstream.board.decide import Person, Terms
 from orderstream.board.store import Db
+from orderstream.catalogue import Catalogue, read_article
+from orderstream.identity import Keys
 from orderstream.metrics import Metrics
-from orderstream.settings import Settings
+from orderstream.pipeline import Pipeline
+from orderstream.replay import read_item
+from orderstream.rules.book import PackBook
+from orderstream.rules.pack import load
+from orderstream.settings import Settings, data_file
 from orderstream.simulators.gateways import Gateways
 from tests.actions.conftest import receivers_file
 from tests.actions.rig import PERSONAL, SHIP_TO, Feed, action, oid, order, people, signal
@@ -270,3 +280,38 @@ async def test_a_role_that_nobody_is_becomes_a_dead_letter_that_can_be_mended(de
     ledger.retry(desk.db, [oid("A1")], store.now())
     await desk.go_on()
     assert len(desk.gateways.of("dingtalk")) == 1
+
+
+async def test_a_rule_s_file_says_who_is_told(desk: Desk, tmp_path: Path) -> None:
+    """From a changed line of a pack to the message: no code knows which rule triggers what."""
+    pack = tmp_path / "pack"
+    shutil.copytree(data_file("rules/standard"), pack)
+    rule = yaml.safe_load((pack / "platform-hold.yaml").read_text("utf-8"))
+    rule["actions"] = [{"do": "notify", "to": "desk"}]
+    (pack / "platform-hold.yaml").write_text(yaml.safe_dump(rule, allow_unicode=True), "utf-8")
+    article = {"sku": "S", "name": "收纳架", "base_price": "9.00", "codes": [{"channel": "api", "code": "c"}]}
+    line = Pipeline(Catalogue([read_article(orjson.dumps(article))]), PackBook([load(pack)]), Keys(b"tests"), "Asia/Shanghai")
+    at = times.text(store.now())
+    body = {
+        "order_id": "A1",
+        "created_at": at,
+        "status": "paid",
+        "currency": "CNY",
+        "lines": [{"code": "c", "quantity": 1, "price": "9.00"}],
+        "hold": "wait",
+    }
+    told = line.feed(
+        read_item({"kind": "raw", "channel": "api", "shop": "main", "received_at": at, "body": body}, Keys(b"tests"), "CNY")
+    )
+
+    for public in told:
+        if public.topic == "orders.actions":
+            ledger.read(desk.db, public.topic, 0, [plan.read(msgspec.json.encode(public.value))], 1, store.now())
+        else:
+            desk.feed((public.topic, orjson.loads(msgspec.json.encode(public.value))))
+    await desk.go_on()
+
+    assert desk.rows("notify") == [("desk-group", "sent", None)]
+    (message,) = desk.gateways.of("feishu")
+    assert "平台要求暂不发货" in orjson.dumps(message.body).decode()
+    assert desk.gateways.taken == [message]

@@ -72,7 +72,12 @@ def test_what_an_erp_says_is_believed_as_far_as_it_is_of_our_form():
         == {"effect": "accepted"}
     )
     assert said(b'{"effect": "refused", "reason": "no such article"}') == {"effect": "refused", "reason": "no such article"}
-    assert said(b'{"total": 100, "currency": "CNY"}') == {"effect": "accepted", "total": 100, "currency": "CNY"}
+    booked = {"effect": "accepted", "total": 100, "currency": "CNY"}
+    assert said(b'{"total": 100, "currency": "CNY"}') == booked
+    assert said(b'{"total": 100, "currency": "CNY", "refunded": 30}') == {**booked, "refunded": 30}
+    # money back is of what was booked, and no less than nothing
+    assert said(b'{"total": 100, "currency": "CNY", "refunded": -1}') == booked
+    assert said(b'{"refunded": 30}') == {"effect": "accepted"}
 
 
 # the table

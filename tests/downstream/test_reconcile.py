@@ -11,10 +11,12 @@ import msgspec
 import pytest
 
 from orderstream import simulators, times
+from orderstream.board.store import connect
 from orderstream.catalogue import Catalogue
 from orderstream.consumers.erp import Erp
 from orderstream.downstream import flow as flows
 from orderstream.downstream import reconcile as books
+from orderstream.downstream import store
 from orderstream.downstream.flow import Ack, Acked, Flow, Judged, Said
 from orderstream.downstream.read import told
 from orderstream.downstream.reconcile import ChannelSide, Difference, Place, Sum, as_csv, bounds, compare
@@ -260,6 +262,16 @@ def test_what_went_back_in_part_is_compared(items, refunds, earlier, found):
     side.refunds = {(one.order_id, one.refund_id): one for one in refunds}
     told = compare(side, {"api:main:A1": flow("A1", *items)}, SINCE, UNTIL, earlier)
     assert [(d.kind, d.expected, d.found) for several in told.differences.values() for d in several] == found
+
+
+def test_refunds_are_kept_for_later_days_and_go_with_their_orders(database):
+    """Of two of one refund the greater sum counts, whichever was told first; another order's are not asked for."""
+    with connect(database) as db:
+        store.keep_refunds(db, [back("A1", "R1", 0), back("A1", "R2", 5), back("A9", "R1", 7)])
+        store.keep_refunds(db, [back("A1", "R1", 30), back("A1", "R2", 4)])
+        kept = sorted(store.refunds(db, ["api:main:A1"]), key=lambda one: one.refund_id)
+
+        assert kept == [back("A1", "R1", 30), back("A1", "R2", 5)]
 
 
 def test_a_refund_of_an_older_order_is_compared_on_its_own_day():

@@ -93,7 +93,7 @@ class Installation:
         market = Market(SHOPS, trouble=Trouble(failing=0.05, seed=self._seed))
         url = await self._platforms.enter_async_context(served(market.app))
         file, accounts = self.home / "secrets.json", self.home / "platforms.json"
-        file.write_text(json.dumps({shop: [secret] for shop, secret in market.secrets.items()}))
+        file.write_text(json.dumps(market.doors()))
         accounts.write_text(json.dumps(market.accounts(url)))
         values = {
             "BROKERS": self.broker.address,

@@ -78,6 +78,7 @@ class Traffic:
             first_buyer=buyers,
             # a platform that is asked goes by its own clock: what it dates hours away is not listed now
             marketplaces=[channel for channel in MARKETPLACES if not behind_ms or channel not in POLLED],
+            payments=True,
         )
 
     async def run(self) -> None:
