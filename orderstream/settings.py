@@ -141,6 +141,9 @@ class Settings(BaseSettings):
         pattern=r"^\d+(s|m|h|d)$",
         description=_meaning("规则包没说时，人工须在多久内决定，0s 不限", "time to decide where the pack has none; 0s: no limit"),
     )
+    board_keep_days: int = Field(
+        90, ge=1, description=_meaning("了结的订单，其内容保留多少天", "days that the contents of an order that is over are kept")
+    )
     board_at_deadline: Literal["stay", "release", "cancel"] = Field(
         "stay",
         description=_meaning("逾期无人决定：留着、放行、取消", "what is done where nobody decided in time"),

@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orderstream.board import articles, audit, consume, deadlines, outbox, rejects, store
+from orderstream import times
+from orderstream.board import articles, audit, consume, deadlines, outbox, rejects, retention, store
 from orderstream.board.agreed import clock, limits, terms
 from orderstream.board.consume import pause
 from orderstream.board.metrics import BoardMetrics
@@ -82,8 +83,12 @@ async def tick(settings: Settings, place: str, stop: asyncio.Event, metrics: Boa
 
 
 def _watch(settings: Settings, place: str, stop: asyncio.Event, metrics: BoardMetrics, seconds: float) -> None:
+    kept_at = 0
     with store.answering(), store.connect(place) as db:
         while not stop.is_set():
+            if store.now() - kept_at >= times.MINUTE:
+                kept_at = store.now()
+                retention.drop_old(db, settings.board_keep_days * times.DAY, kept_at)
             deadlines.escalate(db, clock(settings), terms(settings), store.now(), metrics)
             deadlines.counts(db, store.now(), metrics)
             articles.carry_out(db, settings, str(settings.brokers), store.now())

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 from psycopg.types.json import Jsonb
 
 from orderstream import access, outcomes, times
-from orderstream.board import cases, fold, store
+from orderstream.board import cases, fold, retention, store
 from orderstream.board.fold import Happened, Known, Turn
 from orderstream.board.metrics import BoardMetrics
 from orderstream.board.store import Db
@@ -123,7 +123,7 @@ def _apply(db: Db, topic: str, records: Sequence[Record], limits: Limits, now: i
     elif topic == "orders.rejected":
         _rejects(db, records)
     elif topic == "orders.forgotten":
-        _forget(db, [json.loads(r.value)["order_id"] for r in records if r.value is not None])
+        retention.forget(db, [json.loads(r.value)["order_id"] for r in records if r.value is not None])
     else:
         _orders(db, topic, records, limits, now)
 
@@ -158,7 +158,7 @@ def _orders(db: Db, topic: str, records: Sequence[Record], limits: Limits, now: 
     _went(db, [turn for _, turn in turns], now)
     if topic in fold.PLACES:
         _codes(db, {one.order_id: turn.long["document"] for one, turn in turns if "document" in turn.long})
-        _forget(db, gone)
+        retention.forget(db, gone)
     edges = {one.order_id: turn.edges for one, turn in turns if turn.edges is not None}
     alone = [one.order_id for one in everything.values() if one.state == "waiting" and one.case_id is None]
     touched = cases.join(db, edges, alone, now)
@@ -335,13 +335,6 @@ def _codes(db: Db, documents: Mapping[str, dict[str, Any] | None]) -> None:
     ]
     with db.cursor() as cursor:
         cursor.executemany("INSERT INTO board.unmapped VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING", rows)
-
-
-def _forget(db: Db, order_ids: Sequence[str]) -> None:
-    """Drops what stands here of a person; what was decided stays."""
-    if order_ids:
-        db.execute("UPDATE board.orders SET document = NULL, buyer = NULL WHERE order_id = ANY(%s)", (list(order_ids),))
-        db.execute("UPDATE board.unmapped SET title = NULL WHERE order_id = ANY(%s)", (list(order_ids),))
 
 
 def _packs(db: Db, records: Sequence[Record], limits: Limits, now: int) -> None:
