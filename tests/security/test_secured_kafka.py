@@ -37,6 +37,16 @@ def ready(secured: Secured, prefix: str, partitions: int = 1) -> dict[str, str]:
     settings = settings_of({**secured.admin(), **common})
     topics.now(topics.apply(secured.internal, settings))
     topics.now(rights.apply(secured.internal, settings, secured.passwords))
+
+    def let_in() -> bool:
+        # the controller has said yes; the broker that asks for passwords hears of them a moment later
+        user = settings_of(secured.user("intake", **common))
+        with suppress(NotAdmitted):
+            asyncio.run(access.admit(user, secured.clients))
+            return True
+        return False
+
+    wait_until(let_in, lambda: f"nobody is let in under {prefix}", 30)
     return common
 
 
