@@ -300,9 +300,9 @@ def _outside(db: Db, said: Sequence[Mapping[str, Any]], orders: Mapping[str, Kno
     for one in said:
         order = orders[one["order_id"]]
         if one["outcome"] in decided:
-            at = times.parse(one["at"])
-            # the stream names it so, too, where whoever said it gave it no name
-            name = fold.outcome_uuid(str(one.get("id") or outcomes.derived(order.order_id, at, one["outcome"], one.get("by"))))
+            # as the stream reads it: what nobody gave a name has one there
+            heard = outcomes.read(one)
+            name, at = fold.outcome_uuid(heard.id), heard.at
             row = (
                 name, name, order.order_id, order.case_id, one.get("by") or "?", at, decided[one["outcome"]],
                 one.get("reason") or "", one.get("seq") or max(order.seq, 1), order.state,

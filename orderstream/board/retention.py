@@ -18,18 +18,18 @@ def drop_old(db: Db, contents: int, now: int, most: int = 1_000) -> dict[str, in
     """Drops up to so many of each kind; how many. contents: ms after which an order that is over loses its own; now: ms."""
     old = (
         "SELECT order_id FROM board.orders WHERE document IS NOT NULL AND received_at < %s AND NOT state = ANY(%s)"
-        " ORDER BY received_at LIMIT %s"
+        " ORDER BY received_at LIMIT %s FOR UPDATE SKIP LOCKED"  # what is being written just now is looked at the next time
     )
     with db.transaction():
         emptied = [row["order_id"] for row in db.execute(old, (now - contents, sorted(OPEN), most))]
         forget(db, emptied)
         dropped = {"contents": len(emptied)}
-        for table, key, over in (
-            ("messages", "id", "made_at < %s AND state NOT IN ('waiting', 'trying')"),
-            ("links", "id", "expires_at < %s"),
-            ("outbox", "id", "sent_at < %s"),
+        for table, over in (
+            ("messages", "made_at < %s AND state NOT IN ('waiting', 'trying')"),
+            ("links", "expires_at < %s"),
+            ("outbox", "sent_at < %s"),
         ):
-            gone = f"DELETE FROM board.{table} WHERE {key} IN (SELECT {key} FROM board.{table} WHERE {over} LIMIT %s)"
+            gone = f"DELETE FROM board.{table} WHERE id IN (SELECT id FROM board.{table} WHERE {over} LIMIT %s)"
             dropped[table] = db.execute(gone, (now - KEPT, most)).rowcount
     return dropped
 
