@@ -21,11 +21,11 @@ import faust
 from aiokafka import TopicPartition
 from faust.types import TP
 
+from orderstream.engine import zstd
 from orderstream.engine.archive import Joined, head_of
 from orderstream.engine.changelog import Reader, Reading, claim_headers, new_token
-from orderstream.engine.hop import Hop, Record, State, archive_topic, changelog_topic
+from orderstream.engine.hop import Hop, Record, Send, State, archive_topic, changelog_topic
 from orderstream.engine.lane import Lane, Wires
-from orderstream.engine.partitioner import Partitioner
 from orderstream.engine.recovery import TableManager
 from orderstream.engine.reference import Reference
 from orderstream.engine.topics import check_topics
@@ -156,8 +156,9 @@ class Engine:
                 if fetched.epoch != self.epoch or lane is None:
                     continue
                 await lane.take(tp, [Record(r.topic, r.partition, r.offset, r.key, r.value, r.headers, r.timestamp) for r in raw])
-                if fetched.epoch == self.epoch:
-                    consumer.took(tp)
+                if fetched.epoch == self.epoch and consumer.took(tp):
+                    # what a fetch has led to leaves in one request, and waits for nothing else
+                    self.app.producer.push()
                 # a backlog's fetch is seconds of work: answers of the broker are read between its parts, or they time out
                 await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 - a bug in a state, or a send that was refused at once
@@ -226,7 +227,7 @@ class Engine:
         for key, hop in wanted:
             token = new_token()
             topic = changelog_topic(self.app.conf.id, hop.name)
-            sent = await wires.outlet.send(topic, b"", None, key[1], claim_headers(token))
+            (sent,) = await wires.outlet.send([Send(topic, b"", None, key[1], claim_headers(token))])
             claims.append((key, hop, topic, token, sent))
         rebuild: list[_Rebuild] = []
         for key, hop, topic, token, sent in claims:
@@ -350,11 +351,8 @@ class Engine:
     def _wires(self) -> Wires:
         consumer, producer = self.app.consumer, self.app.producer
 
-        class _Outlet:
-            send = staticmethod(producer.enqueue)
-
         return Wires(
-            outlet=_Outlet(),
+            outlet=producer,
             claims_between=self.reader.claims_between,
             acknowledge=lambda tp, offset: consumer.acknowledge(TP(*tp), offset),
             fail=self.fail,
@@ -440,6 +438,7 @@ def make_app(
     client: options for every Kafka client of the app, aiokafka's words for TLS and a user.
     """
     tuning = tuning or Tuning()
+    zstd.install()
     for name in ("aiokafka", "faust", "mode", "kafka"):
         # records below a handler's level are otherwise built and then dropped: 7 % of a busy worker's time
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -481,7 +480,6 @@ def make_app(
         producer_max_batch_size=tuning.max_batch_bytes,
         producer_max_request_size=tuning.max_request_bytes,
         producer_request_timeout=tuning.request_timeout_s,
-        producer_partitioner=Partitioner(),
         **web,
     )
     app.engine = Engine(app, brokers, partitions, watch or Watch(), tuning, client=client or {})

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from time import monotonic
 from typing import Any
 
 import msgspec
+
+from orderstream.engine.hop import Headers
 
 RECORD_BYTES = 512 << 10
 """Bytes of blobs that make a record."""
@@ -53,7 +55,7 @@ def head_of(headers: Iterable[tuple[str, bytes]]) -> Head | None:
     return next((_head.decode(value) for name, value in headers if name == HEADER), None)
 
 
-Send = Callable[[str, bytes, Sequence[tuple[str, bytes]]], Awaitable[Any]]
+Send = Callable[[str, bytes, Headers], Awaitable[Any]]
 """(topic, value, headers): hands a record over; what it returns is awaited for the broker's answer, which has the offset."""
 
 
@@ -127,7 +129,7 @@ class Archive:
     async def _write(self, blobs: list[bytes], head: Head) -> Any:
         value = msgspec.msgpack.encode(blobs)
         self.grown += len(value)
-        return await self._send(self.topic, value, [(HEADER, msgspec.msgpack.encode(head))])
+        return await self._send(self.topic, value, ((HEADER, msgspec.msgpack.encode(head)),))
 
 
 class Dump:

@@ -18,6 +18,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from orderstream.engine.hop import Headers
+
 CLAIM = "claim"
 SIGNED = "by"
 
@@ -30,12 +32,12 @@ def new_token() -> bytes:
     return token_bytes(8)
 
 
-def claim_headers(token: bytes) -> list[tuple[str, bytes]]:
-    return [(CLAIM, token)]
+def claim_headers(token: bytes) -> Headers:
+    return ((CLAIM, token),)
 
 
-def signed_headers(token: bytes) -> list[tuple[str, bytes]]:
-    return [(SIGNED, token)]
+def signed_headers(token: bytes) -> Headers:
+    return ((SIGNED, token),)
 
 
 def claimed_by(headers: Iterable[tuple[str, bytes]]) -> bytes | None:

@@ -10,14 +10,14 @@ Whatever fails ends the worker, since memory is then ahead of the log; a restart
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol
 
 from orderstream.engine.archive import Archive, Dump
 from orderstream.engine.changelog import Fenced, signed_headers
-from orderstream.engine.hop import Effects, Hop, Record, Send, State
+from orderstream.engine.hop import Effects, Headers, Hop, Record, Send, State
 from orderstream.engine.watch import Watch
 
 TP = tuple[str, int]
@@ -34,11 +34,15 @@ class Written(Protocol):
 
 
 class Outlet(Protocol):
-    """Where records go: a producer. The outer await hands over, the inner one waits for the broker."""
+    """Where records go: a producer."""
 
-    async def send(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int | None, headers: Sequence[tuple[str, bytes]]
-    ) -> asyncio.Future[Written]: ...
+    async def send(self, sends: Iterable[Send]) -> list[asyncio.Future[Written]]:
+        """Hands over; the futures wait for the broker: at least one for each partition, with the offset of the last record there."""
+        ...
+
+    def push(self) -> None:
+        """What has been handed over need not wait for more."""
+        ...
 
 
 @dataclass(slots=True)
@@ -90,11 +94,14 @@ class Lane:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: _Batch | None = None
         self._held: set[TP] = set()
-        self._signature: list[tuple[str, bytes]] = []
+        self._signature: Headers = ()
         self._dump: Dump | None = None
-        self.archive = Archive(
-            archive, lambda topic, value, headers: wires.outlet.send(topic, value, None, partition, headers)
-        )  # fmt: skip
+        self.archive = Archive(archive, self._send)
+
+    async def _send(self, topic: str, value: bytes, headers: Headers) -> asyncio.Future[Written]:
+        """One record for this partition."""
+        (sent,) = await self._wires.outlet.send([Send(topic, value, None, self.partition, headers)])
+        return sent
 
     @property
     def in_flight(self) -> int:
@@ -214,20 +221,15 @@ class Lane:
         self._tasks.clear()
 
     async def _launch(self, effects: Effects, source: tuple[TP, int] | None, started: float) -> None:
-        send = self._wires.outlet.send
         log = effects.log
         blobs = [] if log is None else [log] if isinstance(log, bytes) else log
         if blobs and not self.hop.remembers:
             raise TypeError(f"hop {self.hop.name} logs state although it says that it remembers nothing")
         loop = asyncio.get_running_loop()
-        logs = [await send(self.changelog, blob, None, self.partition, self._signature) for blob in blobs]
-        inner: list[asyncio.Future[Written]] = []
-        public: list[Send] = []
-        for item in effects.sends:
-            if item.public:
-                public.append(item)
-            elif self.state is not None:
-                inner.append(await send(item.topic, item.value, item.key, item.partition, item.headers))
+        # each has its own offset, which proves it
+        logs = [await self._send(self.changelog, blob, self._signature) for blob in blobs]
+        public = [one for one in effects.sends if one.public]
+        inner = await self._wires.outlet.send([one for one in effects.sends if not one.public] if public else effects.sends)
         batch = _Batch(blobs, logs, inner, public, source, started, self._last, loop.create_future(), loop.create_future())
         if self.state is None:  # closed while we were handing over
             _forget_all([*logs, *inner])
@@ -253,8 +255,10 @@ class Lane:
                 self._watch_over(*await self.archive.flush())
             if batch.logs and batch.public and perf_counter() - batch.started > _DOUBT_S:
                 await self._still_ours()
-            send = self._wires.outlet.send
-            futures += [await send(item.topic, item.value, item.key, item.partition, item.headers) for item in batch.public]
+            if batch.public:
+                futures += await self._wires.outlet.send(batch.public)
+                # once the other partitions that the broker has answered for have said theirs
+                asyncio.get_running_loop().call_soon(self._wires.outlet.push)
             # last, and nothing is awaited after it: a piece that came later would never be written
             while batch.pieces:
                 await self._write(batch.pieces.pop(0))

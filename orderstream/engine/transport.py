@@ -23,15 +23,20 @@ Also repaired here, each a difference between what Faust says and does:
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from random import randrange
 from time import monotonic
 from typing import Any, NamedTuple
 
 import aiokafka
-from aiokafka.errors import ConsumerStoppedError, UnknownTopicOrPartitionError
+from aiokafka import TopicPartition
+from aiokafka.errors import ConsumerStoppedError, ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+
+from orderstream.engine.hop import Send
+from orderstream.engine.partitioner import partition_for
 
 FETCH_WAIT_MS = 250
 _POLL_S = 1.0
@@ -235,9 +240,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._active_partitions.add(tp)
             self._thread.wake(tp)
 
-    def took(self, tp: TP) -> None:
-        """The agent has taken the partition's batch."""
+    def took(self, tp: TP) -> bool:
+        """The agent has taken the partition's batch. Whether it was the last of what the fetches have brought."""
         self._in_hand.discard(tp)
+        return not self._in_hand
 
     def backlog(self, tp: TP) -> int | None:
         """Records in the log that no state has seen yet; None while unknown. At least 1 with a batch still in hand."""
@@ -364,6 +370,43 @@ class Gatherer(MessageAccumulator):  # type: ignore[misc]
         self._batches[tp].append(batch)
         return batch
 
+    def put(self, tp: TopicPartition, records: Iterable[Send]) -> "Iterator[asyncio.Future[Any]]":
+        """Records for one partition; a future for each batch that they went into, for the last of them there.
+
+        It waits for no room: how much can be under way is the engine's to bound.
+        """
+        if self._closed:
+            raise ProducerClosed
+        if self._exception is not None:
+            raise self._exception
+        waiting = self._batches.get(tp)
+        batch = waiting[-1] if waiting else self._append_batch(self.create_builder(), tp)
+        last = None
+        for one in records:
+            headers = list(one.headers)
+            # an empty batch takes whatever it is given
+            while (placed := batch._builder.append(timestamp=None, key=one.key, value=one.value, headers=headers)) is None:
+                if last is not None:
+                    yield self._promise(batch, last)
+                self._wakeup(self._waiter_future)
+                batch, last = self._append_batch(self.create_builder(), tp), None
+            last = placed
+        if last is not None:
+            yield self._promise(batch, last)
+
+    def push(self) -> None:
+        """Lets all that waits go now: nothing more is being made that could go along."""
+        if self._batches:
+            for waiting in self._batches.values():
+                waiting[0]._linger_time = 0.0
+            self._wakeup(self._waiter_future)
+
+    @staticmethod
+    def _promise(batch: Any, placed: Any) -> "asyncio.Future[Any]":
+        future = asyncio.get_running_loop().create_future()
+        batch._msg_futures.append((future, placed))
+        return future
+
     def drain_by_nodes(self, ignore_nodes: Any, muted_partitions: Any = frozenset()) -> Any:
         leaders = {tp: self._cluster.leader_for_partition(tp) for tp in self._batches if tp not in muted_partitions}
         due = {leader for tp, leader in leaders.items() if not self._batches[tp][0].remaining_linger()}
@@ -394,27 +437,46 @@ class Producer(driver.Producer):  # type: ignore[misc]
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
-    async def enqueue(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int | None, headers: Iterable[tuple[str, bytes]]
-    ) -> "asyncio.Future[Any]":
-        """Hand over a record; the future is done when the broker has it, and fails when it has not.
+    async def send(self, sends: Iterable[Send]) -> "list[asyncio.Future[Any]]":
+        """Hand over records, in this order; the futures are done when the broker has them, and fail when it has not.
+
+        There is one for each partition, as a rule, with the offset of the last record there. A record of its own, a future of its
+        own and a look at everything that may be wrong cost aiokafka 30 to 40 µs of the loop for each.
+        """
+        producer = self._ensure_producer()
+        counts: dict[str, int] = {}
+        parts: dict[TopicPartition, list[Send]] = {}
+        for one in sends:
+            if one.topic not in counts:
+                counts[one.topic] = await self._partitions(producer, one.topic)
+            number = one.partition
+            if number is None:
+                number = partition_for(one.key, counts[one.topic]) if one.key is not None else randrange(counts[one.topic])  # noqa: S311 - spreading load, no secret
+            parts.setdefault(TopicPartition(one.topic, number), []).append(one)
+        accumulator = producer._message_accumulator
+        return [future for tp, part in parts.items() for future in accumulator.put(tp, part)]
+
+    def push(self) -> None:
+        """What has been handed over need not wait for more."""
+        if self._producer is not None:
+            self._producer._message_accumulator.push()
+
+    @staticmethod
+    async def _partitions(producer: aiokafka.AIOKafkaProducer, topic: str) -> int:
+        """How many a topic has.
 
         A topic that this producer has not met yet can't be looked up while no broker answers: aiokafka takes that for a topic
         that does not exist. Here it is one only if a broker has said so.
         """
-        producer = self._ensure_producer()
         answered = False
-        while True:
+        while not (found := producer.client.cluster.partitions_for_topic(topic)):
             try:
-                future: asyncio.Future[Any] = await producer.send(
-                    topic, value, key=key, partition=partition, headers=list(headers)
-                )
+                await producer.client._wait_on_metadata(topic)
             except UnknownTopicOrPartitionError:
                 if answered:
                     raise
                 answered = await producer.client.force_metadata_update()
-            else:
-                return future
+        return len(found)
 
     async def on_stop(self) -> None:
         with contextlib.suppress(TimeoutError):

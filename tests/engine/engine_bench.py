@@ -101,10 +101,10 @@ class Bench:
         self.workers.append(worker)
         return worker
 
-    async def send(self, topic: str, values: list[str], partition: int | None = None, headers: list | None = None) -> None:
+    async def send(self, topic: str, values: list[str], partition: int | None = None, headers: tuple = ()) -> None:
         futures = [
             await self.producer.send(
-                topic, v.encode(), partition=i % self.partitions if partition is None else partition, headers=headers
+                topic, v.encode(), partition=i % self.partitions if partition is None else partition, headers=[*headers]
             )
             for i, v in enumerate(values)
         ]

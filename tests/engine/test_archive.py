@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
 
 import pytest
 
-from orderstream.engine import Effects, Hop, Record, Watch
+from orderstream.engine import Effects, Hop, Record, Send, Watch
 from orderstream.engine import archive as archives
 from orderstream.engine.archive import Archive, Head, Joined, head_of
 from orderstream.engine.lane import Lane, Wires
@@ -160,13 +160,19 @@ class World:
     def _fail(error: BaseException) -> None:
         raise error
 
-    async def send(self, topic: str, value: bytes, _: object, __: object, headers: Sequence) -> asyncio.Future:
-        if topic == "archive":
-            return await self.log.send(topic, value, headers)
+    async def send(self, sends: Iterable[Send]) -> list[asyncio.Future]:
+        return [await self._send(one) for one in sends]
+
+    async def _send(self, one: Send) -> asyncio.Future:
+        assert one.value is not None
+        if one.topic == "archive":
+            return await self.log.send(one.topic, one.value, one.headers)
         answer = asyncio.get_running_loop().create_future()
         self.unacknowledged.append((answer, len(self.changelog)))
-        self.changelog.append(value)
+        self.changelog.append(one.value)
         return answer
+
+    def push(self) -> None: ...
 
     async def take(self, *names: str) -> None:
         records = [Record("in", 0, self.offset + n, None, name.encode(), (), 0) for n, name in enumerate(names)]

@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from orderstream import broker
-from orderstream.engine import Tuning, make_app
+from orderstream.engine import Send, Tuning, make_app
 from orderstream.settings import Settings
 from tests.waiting import until
 
@@ -31,30 +31,31 @@ async def test_a_first_record_of_a_topic_waits_for_the_broker(tmp_path: Path) ->
         await admin.create_topics([NewTopic("late", 1, 1)])
         await admin.close()
         own.kill()
-        tried = _count_sends(producer)
-        sending = asyncio.create_task(producer.enqueue("late", b"x", None, 0, []))
+        tried = _count_looks(producer)
+        sending = asyncio.create_task(producer.send([Send("late", b"x", partition=0)]))
         await until(lambda: tried[0] > 1, "the client has given it up once", 30)
         assert not sending.done()
         await asyncio.to_thread(own.restart)
 
-        assert (await (await sending)).offset == 0
+        (sent,) = await sending
+        assert (await sent).offset == 0
         with pytest.raises(UnknownTopicOrPartitionError):
-            await producer.enqueue("nowhere", b"x", None, 0, [])
+            await producer.send([Send("nowhere", b"x", partition=0)])
     finally:
         await producer.stop()
         own.kill()
         own.stop()
 
 
-def _count_sends(producer: Any) -> list[int]:
-    """How often the client has been told to send, from now on."""
+def _count_looks(producer: Any) -> list[int]:
+    """How often the client has been asked for a topic, from now on."""
     count = [0]
-    client = producer._ensure_producer()
-    send = client.send
+    client = producer._ensure_producer().client
+    look = client._wait_on_metadata
 
-    async def counting(*args: Any, **options: Any) -> Any:
+    async def counting(topic: str) -> Any:
         count[0] += 1
-        return await send(*args, **options)
+        return await look(topic)
 
-    client.send = counting
+    client._wait_on_metadata = counting
     return count

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from unittest.mock import patch
 
+import cramjam
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.partitioner import murmur2 as aiokafka_murmur2
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +30,7 @@ from orderstream.engine import (
     changelog_topic,
     make_app,
     partition_for,
+    zstd,
 )
 from orderstream.engine.app import Tuning
 from orderstream.engine.changelog import CLAIM, SIGNED, Reading, claim_headers, signed_headers
@@ -72,10 +76,12 @@ class World:
     claims: list[bytes] = field(default_factory=list)
     asked: list[tuple] = field(default_factory=list)
 
-    async def send(self, topic: str, value: bytes | None, *_: object) -> asyncio.Future:
-        item = Sent(topic, value, asyncio.get_running_loop().create_future())
-        self.sent.append(item)
-        return item.future
+    async def send(self, sends: Iterable[Send]) -> list[asyncio.Future]:
+        items = [Sent(one.topic, one.value, asyncio.get_running_loop().create_future()) for one in sends]
+        self.sent += items
+        return [item.future for item in items]
+
+    def push(self) -> None: ...
 
     async def claims_between(self, *where: object) -> list[bytes]:
         self.asked.append(where)
@@ -283,10 +289,10 @@ async def test_what_is_processed_first_is_logged_first() -> None:
     gate = asyncio.Event()
     plain_send = world.send
 
-    async def slow_send(topic: str, value: bytes | None, *more: object) -> asyncio.Future:
-        if value == b"a":
+    async def slow_send(sends: Iterable[Send]) -> list[asyncio.Future]:
+        if any(one.value == b"a" for one in sends):
             await gate.wait()
-        return await plain_send(topic, value, *more)
+        return await plain_send(sends)
 
     world.send = slow_send
     both = asyncio.gather(lane.take(*batch(10, "a")), lane.take(*batch(50, "b", topic="other")))
@@ -419,27 +425,101 @@ async def test_after_a_fetch_that_brought_something_the_next_waits() -> None:
 async def test_what_is_due_takes_along_what_waits_for_the_same_broker() -> None:
     """Records made at different moments leave in one request, of their own broker only; the sender is not woken to be told to wait."""
     brokers = {TP("t", 0): 1, TP("t", 1): 1, TP("u", 0): 2}
-    gatherer = Gatherer(SimpleNamespace(leader_for_partition=brokers.get), 1 << 14, 0, 30, linger_ms=200)
-    gatherer.in_flight = set()
-    futures = [await gatherer.add_message(TP("t", 0), b"k", b"first", 1)]
-    assert gatherer.waiter().done(), "the first one sets the clock"
-    assert gatherer.drain_by_nodes(set()) == ({}, False)
-    waiter = gatherer.waiter()
-    futures += [await gatherer.add_message(tp, b"k", b"later", 1) for tp in (TP("t", 1), TP("u", 0))]
+    made = Gatherer(SimpleNamespace(leader_for_partition=brokers.get), 1 << 14, 0, 30, linger_ms=200)
+    made.in_flight = set()
+    futures = [*made.put(TP("t", 0), [Send("t", b"first", b"k")])]
+    assert made.waiter().done(), "the first one sets the clock"
+    assert made.drain_by_nodes(set()) == ({}, False)
+    waiter = made.waiter()
+    futures += [future for tp in (TP("t", 1), TP("u", 0)) for future in made.put(tp, [Send(tp.topic, b"later", b"k")])]
     for tp in (TP("t", 1), TP("u", 0)):
-        gatherer._batches[tp][0]._linger_time = 1_000
+        made._batches[tp][0]._linger_time = 1_000
     assert not waiter.done()
     await asyncio.wait_for(waiter, 60)
-    drained, _ = gatherer.drain_by_nodes(set())
+    drained, _ = made.drain_by_nodes(set())
     assert {node: set(batches) for node, batches in drained.items()} == {1: {TP("t", 0), TP("t", 1)}}
     # while a request is on its way, its answer is what the sender waits for
-    gatherer._batches[TP("u", 0)][0]._ctime -= 2_000
-    assert set(gatherer.drain_by_nodes({1})[0]) == {2}
-    gatherer.in_flight.add(1)
-    waiter = gatherer.waiter()
-    futures.append(await gatherer.add_message(TP("t", 0), b"k", b"last", 1))
+    made._batches[TP("u", 0)][0]._ctime -= 2_000
+    assert set(made.drain_by_nodes({1})[0]) == {2}
+    made.in_flight.add(1)
+    waiter = made.waiter()
+    futures += made.put(TP("t", 0), [Send("t", b"last", b"k")])
     assert not waiter.done()
     assert not any(future.done() for future in futures)
+
+
+def gatherer(**settings: int) -> Gatherer:
+    made = Gatherer(SimpleNamespace(leader_for_partition=lambda _: 1), 400, 0, 30, **{"linger_ms": 60_000, **settings})
+    made.in_flight = set()
+    return made
+
+
+async def test_records_handed_over_together_are_promised_together() -> None:
+    """One future for each record batch that they went into, with the offset of the last there; none of them is left out."""
+    made, tp = gatherer(), TP("t", 0)
+    values = [bytes([n]) * 60 for n in range(12)]
+    futures = list(made.put(tp, [Send("t", value, b"k", headers=(("h", b"v"),)) for value in values]))
+    batches = list(made._batches[tp])
+    assert 1 < len(batches) == len(futures) < len(values)
+    assert made.waiter().done(), "a full batch does not wait for the clock"
+    assert made.drain_by_nodes(set())[0][1][tp] is batches[0]
+
+    records, offset = 0, 100
+    for batch, future in zip(batches, futures, strict=True):
+        assert not future.done()
+        records += batch.record_count
+        offset += batch.record_count
+        batch.done(offset - batch.record_count)
+        assert future.result().offset == offset - 1
+    assert records == len(values)
+
+
+async def test_a_batch_that_is_sent_again_takes_no_further_records() -> None:
+    """Its sequence number says how many it has."""
+    made, tp = gatherer(linger_ms=0), TP("t", 0)
+    (first,) = made.put(tp, [Send("t", b"one")])
+    again = made.drain_by_nodes(set())[0][1][tp]
+    again.get_data_buffer()
+    made.reenqueue(again)
+    (second,) = made.put(tp, [Send("t", b"two")])
+    assert [batch.record_count for batch in made._batches[tp]] == [1, 1]
+    again.failure(OSError("gone"))
+    assert isinstance(first.exception(), OSError)
+    assert not second.done()
+
+
+async def test_what_is_pushed_does_not_wait() -> None:
+    made = gatherer()
+    futures = [*made.put(TP("t", 0), [Send("t", b"one")]), *made.put(TP("u", 1), [Send("u", b"two")])]
+    assert made.drain_by_nodes(set()) == ({}, False), "the clock has only begun"
+    waiter = made.waiter()
+    made.push()
+    assert waiter.done()
+    assert set(made.drain_by_nodes(set())[0][1]) == {TP("t", 0), TP("u", 1)}
+    waiter = made.waiter()
+    made.push()
+    assert not waiter.done(), "nobody is woken for nothing"
+    assert not any(future.done() for future in futures)
+
+
+@given(st.lists(st.binary(max_size=3_000), min_size=1, max_size=4))
+def test_frames_are_what_every_zstd_reads(payloads: list[bytes]) -> None:
+    """Also those that do not say how long they are, as Kafka's own clients write them; contexts are used again."""
+    for payload in payloads:
+        assert bytes(cramjam.zstd.decompress(zstd.encode(payload))) == payload
+        assert zstd.decode(zstd.encode(payload)) == payload
+        streamed = cramjam.zstd.Compressor()
+        streamed.compress(payload)
+        assert zstd.decode(bytes(streamed.finish())) == payload
+
+
+def test_every_client_of_the_process_compresses_so() -> None:
+    """Kafka's own batches of records, through aiokafka's builder and reader."""
+    make_app("a", "localhost:1", "/tmp", 1)
+    builder = DefaultRecordBatchBuilder(2, 4, 0, -1, -1, 0, 1 << 20)
+    builder.append(0, None, b"k", b"v" * 500, [])
+    with patch.object(zstd._contexts, "compressor", SimpleNamespace(compress=lambda data: b"!" + bytes(data))):
+        assert bytes(builder.build())[61:62] == b"!"
 
 
 async def test_the_last_commit_is_not_the_one_that_was_already_under_way() -> None:
