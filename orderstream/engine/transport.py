@@ -14,7 +14,7 @@ Also repaired here, each a difference between what Faust says and does:
 - co-partitioned assignment is Faust's only while an app has tables; without, aiokafka's round robin scatters a partition
   number over several workers;
 - `fetch_max_wait_ms` was fixed at 1,500;
-- a fetch brings what is there at that moment, so a low load makes batches of one: requests keep a distance (`_pace`); what is
+- a fetch brings what is there at that moment, so a low load makes batches of one: requests keep a distance (`Pace`); what is
   sent leaves in as many requests as it was made at moments: see `Gatherer`.
 """
 
@@ -69,6 +69,57 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+class Pace:
+    """When a broker is asked for more: a moment after all that it brought has led to something.
+
+    What a fetch brings is worked off whole, and what that leads to leaves at its end. Asked before, the broker answers with the
+    next few records of the first hop, and the other hops' wait for another round; and each round has its price, however little it
+    brings. The first record after a quiet moment waits for nobody, since a request is already there. In a backlog a round is
+    a second of work, and the moment is nothing.
+
+    Lives in the consumer's thread.
+    """
+
+    def __init__(self, gather_s: float) -> None:
+        self._gather_s = gather_s
+        self._free = asyncio.Event()
+        self._free.set()
+        self._since = 0.0
+
+    def busy(self) -> None:
+        """Records have been drawn."""
+        self._free.clear()
+
+    def free(self) -> None:
+        """All that was drawn has been worked off."""
+        self._since = monotonic()
+        self._free.set()
+
+    def over(self, fetcher: Any) -> None:
+        """Has a fetcher's requests keep to it."""
+        ask = fetcher._proc_fetch_request
+        brought: set[int] = set()
+
+        async def later(assignment: Any, node: int, request: Any) -> bool:
+            try:
+                if node in brought:
+                    # a worker that is held up by one partition must not starve the others
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._free.wait(), _POLL_S)
+                    if (wait := self._since + self._gather_s - monotonic()) > 0:
+                        await asyncio.sleep(wait)
+            except asyncio.CancelledError:
+                return False  # as aiokafka does: the partitions are not ours any more
+            brought.discard(node)
+            found: bool = await ask(assignment, node, request)
+            if found:
+                brought.add(node)
+            return found
+
+        if self._gather_s:
+            fetcher._proc_fetch_request = later
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """aiokafka's consumer, in its own thread so that heartbeats go on while a batch is processed."""
 
@@ -76,8 +127,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     _loop: asyncio.AbstractEventLoop | None = None
     _rung = False
     """Somebody has called `wake` since the thread last looked: once is enough."""
+    _pace: Pace | None = None
     _paced: Any = None
-    """The fetcher whose requests keep their distance."""
+    """The fetcher that keeps to it."""
 
     async def _keepalive2(self) -> None:
         """Mode's, but what it sees is no error: batches of a backlog, or a machine that is busy with something else."""
@@ -126,9 +178,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher = consumer._fetcher
         if self._wake is None:
             self._wake, self._loop = asyncio.Event(), asyncio.get_running_loop()
-        if self._paced is not fetcher:
-            self._paced = fetcher
-            _pace(fetcher, engine.tuning.gather_s)
+        if self._pace is None or self._paced is not fetcher:
+            self._pace, self._paced = Pace(engine.tuning.gather_s), fetcher
+            self._pace.over(fetcher)
+        # whoever asks for more has worked off what there was
+        self._pace.free()
         deadline = monotonic() + _POLL_S
         # a call counts as activity of the group's member (`max_poll_interval_ms`)
         with consumer._subscription.fetch_context():
@@ -149,6 +203,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 if wanted:
                     records: Mapping[TP, Sequence[Any]] = await fetcher.fetched_records(wanted, 0, max_records)
                     if records:
+                        self._pace.busy()
                         return epoch, records
                 left = deadline - monotonic()
                 if left <= 0:
@@ -188,32 +243,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 pass
 
 
-def _pace(fetcher: Any, gather_s: float) -> None:
-    """After a fetch that brought something, the next request to that broker waits a moment: what comes meanwhile comes in one.
-
-    To wait with records in hand would gather nothing: aiokafka asks a broker for more only once all that it brought is taken. The
-    first record after a quiet moment waits for nobody, since a request is already there; and in a backlog the moment is long over
-    when the next request is due.
-    """
-    if not gather_s:
-        return
-    ask = fetcher._proc_fetch_request
-    brought: dict[int, float] = {}
-
-    async def later(assignment: Any, node: int, request: Any) -> bool:
-        try:
-            if (wait := brought.get(node, 0.0) + gather_s - monotonic()) > 0:
-                await asyncio.sleep(wait)
-        except asyncio.CancelledError:
-            return False  # as aiokafka does: the partitions are not ours any more
-        found: bool = await ask(assignment, node, request)
-        if found:
-            brought[node] = monotonic()
-        return found
-
-    fetcher._proc_fetch_request = later
-
-
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Delivers a fetch as one event a topic, and commits exactly what the engine acknowledged."""
 
@@ -221,6 +250,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._done: dict[TP, int] = {}
         self._in_hand: set[TP] = set()
+        self._free = asyncio.Event()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         # asyncio's own loop takes four times the processor time for a fetch's hand-over
@@ -243,6 +273,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def took(self, tp: TP) -> bool:
         """The agent has taken the partition's batch. Whether it was the last of what the fetches have brought."""
         self._in_hand.discard(tp)
+        if not self._in_hand:
+            self._free.set()
         return not self._in_hand
 
     def backlog(self, tp: TP) -> int | None:
@@ -298,7 +330,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                             generation_id=generation,
                         )
                     )
-                await asyncio.sleep(0)
+                if self._in_hand:
+                    self._free.clear()
+                    # a batch that takes long must not hold up the other partitions
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._free.wait(), _POLL_S)
         except self.consumer_stopped_errors:
             if not app.should_stop:
                 raise
@@ -319,6 +355,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self.commit_and_end_transactions()
         self._done.clear()
         self._in_hand.clear()
+        self._free.set()
         await super().on_partitions_revoked(revoked)
 
     async def verify_all_partitions_active(self) -> None:

@@ -36,7 +36,7 @@ from orderstream.engine.app import Tuning
 from orderstream.engine.changelog import CLAIM, SIGNED, Reading, claim_headers, signed_headers
 from orderstream.engine.lane import Lane, Wires
 from orderstream.engine.partitioner import Partitioner, murmur2
-from orderstream.engine.transport import Consumer, ConsumerThread, Gatherer, _pace
+from orderstream.engine.transport import Consumer, ConsumerThread, Gatherer, Pace
 
 # -- a lane, with a broker that acknowledges when it is told to
 
@@ -327,6 +327,7 @@ class Drawn:
         self.thread.app = SimpleNamespace(engine=SimpleNamespace(epoch=1, tuning=Tuning()))
         self.thread.consumer = SimpleNamespace(flow_active=True)
         self.thread._consumer = self
+        self._proc_fetch_request = None
 
     def fetch_context(self) -> contextlib.nullcontext:
         return contextlib.nullcontext()
@@ -396,20 +397,21 @@ async def test_partitions_opened_together_wake_the_thread_once() -> None:
 
 
 async def test_after_a_fetch_that_brought_something_the_next_waits() -> None:
-    """What comes meanwhile comes in one; one that brought nothing, and another broker's, keep nobody waiting."""
+    """Until that has been worked off, and a moment; one that brought nothing, and another broker's, keep nobody waiting."""
     asked: list[int] = []
-    brings = {1: False, 2: True, 3: True, 4: True}
+    brings = {1: False, 2: True, 3: True, 4: True, 5: True}
 
     async def ask(_assignment: object, node: int, _request: object) -> bool:
         asked.append(node)
         return brings[len(asked)]
 
-    def paced(gather_s: float) -> Callable[[int], Coroutine[object, object, bool]]:
-        fetcher = SimpleNamespace(_proc_fetch_request=ask)
-        _pace(fetcher, gather_s)
-        return lambda node: fetcher._proc_fetch_request(None, node, None)
+    def paced(gather_s: float) -> tuple[Pace, Callable[[int], Coroutine[object, object, bool]]]:
+        fetcher, pace = SimpleNamespace(_proc_fetch_request=ask), Pace(gather_s)
+        pace.over(fetcher)
+        return pace, lambda node: fetcher._proc_fetch_request(None, node, None)
 
-    fetch = paced(1_000)
+    pace, fetch = paced(1_000)
+    pace.free()
     assert [await fetch(1), await fetch(1), await fetch(2)] == [False, True, True]
     waiting = asyncio.create_task(fetch(1))
     await settle()
@@ -417,9 +419,17 @@ async def test_after_a_fetch_that_brought_something_the_next_waits() -> None:
     # the partitions are somebody else's now
     waiting.cancel()
     assert await waiting is False
+
     asked[:] = [1]
-    fetch = paced(0.01)
-    assert [await fetch(1), await fetch(1)] == [True, True]
+    pace, fetch = paced(1e-9)
+    assert await fetch(1)
+    pace.busy()
+    waiting = asyncio.create_task(fetch(1))
+    await settle()
+    assert asked == [1, 1], "what it brought is still being worked off"
+    pace.free()
+    assert await waiting
+    assert asked == [1, 1, 1]
 
 
 async def test_what_is_due_takes_along_what_waits_for_the_same_broker() -> None:
