@@ -493,6 +493,7 @@ async def test_a_batch_that_is_sent_again_takes_no_further_records() -> None:
     made.reenqueue(again)
     (second,) = made.put(tp, [Send("t", b"two")])
     assert [batch.record_count for batch in made._batches[tp]] == [1, 1]
+    assert made.drain_by_nodes(set())[0][1][tp] is again
     again.failure(OSError("gone"))
     assert isinstance(first.exception(), OSError)
     assert not second.done()
