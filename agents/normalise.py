@@ -181,12 +181,17 @@ class NormaliseState:
         progress = self._normaliser.progress
         out: list[Send] = []
         for partition, items in facts.items():
-            entities = list(items)
-            for start in range(0, max(len(entities), 1), 2000):
-                part = {entity: items[entity] for entity in entities[start : start + 2000]}
+            for part in _parts(items, 2000):
                 told = batch(self._partition, progress, part, idle=idle)
                 out.append(Send(self._names.facts, wire.encode(told), partition=partition))
         return out
+
+
+def _parts(items: dict[str, list[News]], most: int) -> list[dict[str, list[News]]]:
+    if len(items) <= most:
+        return [items]
+    entities = list(items)
+    return [{entity: items[entity] for entity in entities[start : start + most]} for start in range(0, len(entities), most)]
 
 
 def strange(record: Record, code: str, why: str) -> Rejection:

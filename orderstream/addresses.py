@@ -83,7 +83,7 @@ def text(whole: str) -> str | None:
 
     浙江省杭州市西湖区文三路1号3幢2单元501室, 杭州 西湖区 文三路一号叁栋2-501 and 杭州市西湖区文三路１号3号楼二单元501 are one.
     """
-    if _HAN.search(whole):
+    if not whole.isascii() and _HAN.search(whole):
         return _chinese(whole)
     words, flats = _words(whole)
     return f"|{' '.join(words)}|{' '.join(flats)}" if not hidden(whole) and _deliverable(" ".join(words)) else None
@@ -105,10 +105,16 @@ _CIPHER = re.compile(r"[$~#@].{14,}|(?=.*[0-9+/=])[A-Za-z0-9+/=_-]{16,}")
 
 def division(address: Address) -> str | None:
     """The code (6 digits) of the division that an address in China lies in; None where its text leaves a choice."""
-    return None if address.country not in CHINA else _located(_whole(address))[0]
+    if address.country not in CHINA:
+        return None
+    whole = _whole(address)
+    # every division's name is Chinese
+    return None if whole.isascii() else _located(whole)[0]
 
 
 def _whole(address: Address) -> str:
+    if not (address.province or address.city or address.district):
+        return address.detail or ""
     return " ".join([p for p in (address.province, address.city, address.district, address.detail) if p])
 
 
@@ -281,7 +287,9 @@ def _foreign(address: Address) -> str | None:
 
 def _words(said: str) -> tuple[list[str], list[str]]:
     """The words of a street, and the flats and floors in it, sorted."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", said.casefold()) if not unicodedata.combining(c))
+    bare = said.casefold()
+    if not bare.isascii():
+        bare = "".join([c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c)])
     found = _WORD.findall(bare.translate(_LETTERS))
     words: list[str] = []
     flats: list[str] = []

@@ -17,7 +17,7 @@ def order(**given: object) -> Order:
 
 
 def read(one: Order) -> dict[str, object]:
-    return Reading(one, load(data_file("rules/standard")), 0, 0, Catalogue(), Keys(b"k"))._order_map()
+    return Reading(one, load(data_file("rules/standard")), 0, 0, Catalogue(), Keys(b"k")).fields()
 
 
 def test_a_full_order_has_every_field_of_the_full_sample() -> None:
