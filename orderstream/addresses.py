@@ -251,7 +251,6 @@ _SHORT = {
 _FLAT = frozenset({"apartment", "apt", "unit", "suite", "ste", "flat", "room", "rm", "appartement", "wohnung", "whg"})
 _FLOOR = frozenset({"floor", "fl", "level", "etage", "piso"})
 _ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
-_STRASSE = re.compile(r"(.{2,})strasse")
 _AMERICA = frozenset({"us", "usa", "united states", "united states of america", "美国"})
 _COUNTRIES = {
     **dict.fromkeys(_AMERICA, "us"), "uk": "gb", "united kingdom": "gb", "great britain": "gb", "england": "gb", "germany": "de",
@@ -296,7 +295,7 @@ def _words(said: str) -> tuple[list[str], list[str]]:
     at = 0
     while at < len(found):
         word, after = found[at], found[at + 1] if at + 1 < len(found) else ""
-        ordinal = _ORDINAL.fullmatch(word)
+        ordinal = _ORDINAL.fullmatch(word) if word[0].isdigit() else None
         word = ordinal[1] if ordinal else _SHORT.get(word, word)
         if ordinal and after in _FLOOR:
             flats.append(f"f{word}")
@@ -315,7 +314,7 @@ def _words(said: str) -> tuple[list[str], list[str]]:
             flats.append(f"f{after}")
             at += 2
         else:
-            strasse = _STRASSE.fullmatch(word)
-            words.append(f"{strasse[1]}str" if strasse else word)
+            # Hauptstrasse, not a street called so
+            words.append(word[:-4] if word.endswith("strasse") and len(word) >= len("..strasse") else word)
             at += 1
     return words, sorted(flats)

@@ -152,13 +152,13 @@ class Normaliser:
             why = f"没有渠道 {raw.channel} 的解析 · nothing here reads the channel {raw.channel}"
             return Normalised(rejected=self._turn(raw, Rejected(f"raw:{digest}", "unknown-channel", why)))
         parsed = channel.parse(raw)
+        if isinstance(parsed, Order):
+            return self._order(raw, parsed, position, now)
         if isinstance(parsed, Skip):
             return Normalised(skipped=parsed.reason)
         if isinstance(parsed, Rejected):
             return Normalised(rejected=self._turn(raw, parsed))
-        if isinstance(parsed, Refund | Paid | Replaced):
-            return self._event(raw, parsed, position, now)
-        return self._order(raw, parsed, position, now)
+        return self._event(raw, parsed, position, now)
 
     def forget(self, order: str) -> OrderState | None:
         """Drops what an order's records say of anybody; None where there is nothing. Its facts and what was decided stay.

@@ -305,7 +305,7 @@ class Reading:
             findings[rule] = Finding(finding.evidence, first, first)
         _, barred = self.barred()
         absent = pack.absent(
-            frozenset([key.partition(":")[0] for key in expects]),
+            self._kinds(expects),
             frozenset([j.id for j in pack.strict if not any(self._seen(j, key) for key in expects)]) if pack.strict else _NOBODY,
             converted=self._converted,
             unmapped=bool(self.resolved.unmapped),
@@ -332,6 +332,12 @@ class Reading:
             hashlib.sha256(document + units).hexdigest()[:16],
             now,
         )
+
+    def _kinds(self, keys: dict[str, int]) -> frozenset[str]:
+        """The kinds of these entities."""
+        if self._told is not None and keys.keys() == self._told.keys():
+            return frozenset(self.entities)
+        return frozenset([key.partition(":")[0] for key in keys])
 
     def _seen(self, judge: Judge, key: str) -> bool:
         """Whether a rule asks an entity: it is of its kinds, and known as surely as the rule needs."""

@@ -38,6 +38,13 @@ def split(
 
     A gift leaves with the line that earns it. Without a price to go by a bundle's money is shared by its pieces.
     """
+    one = _ordinary(order, lines, articles)
+    if one is not None:
+        counts: dict[str, int] = {}
+        for line in lines:
+            for sku, count in pieces[line.id].items():
+                counts[sku] = counts.get(sku, 0) + count
+        return (Unit("own", counts, one.place, tuple([line.id for line in lines]), None, order.total),), 0
     stands: dict[str, Stand] = {}
     apart: dict[str, dict[str, Stand]] = {}
     for line in lines:
@@ -73,6 +80,20 @@ def split(
         Unit(stand.kind, skus, stand.place, tuple(members), stand.ships_at, amounts.get(stand, 0))
         for stand, (skus, members) in sorted(groups.items(), key=_by_rank)
     ), unplaced
+
+
+def _ordinary(order: Order, lines: Sequence[Line], articles: dict[str, Article]) -> Article | None:
+    """The first of articles that all leave together: each our own, there, whole and of one place; None for any other order."""
+    if order.presale or not lines or len(articles) != len(lines):
+        return None
+    first = articles[lines[0].id]
+    for line in lines:
+        article = articles[line.id]
+        if line.gift or article.components or article.presale or article.ships_at is not None or article.customs is not None:
+            return None
+        if article.place != first.place:
+            return None
+    return first
 
 
 def share(total: int, weights: Sequence[int]) -> list[int]:
