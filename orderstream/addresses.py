@@ -288,8 +288,10 @@ def _words(said: str) -> tuple[list[str], list[str]]:
     """The words of a street, and the flats and floors in it, sorted."""
     bare = said.casefold()
     if not bare.isascii():
-        bare = "".join([c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c)])
-    found = _WORD.findall(bare.translate(_LETTERS))
+        bare = "".join([c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c)]).translate(_LETTERS)
+    elif "#" in bare or "'" in bare:
+        bare = bare.translate(_LETTERS)
+    found = _WORD.findall(bare)
     words: list[str] = []
     flats: list[str] = []
     at = 0

@@ -164,6 +164,9 @@ def _check_papers(found: Resolved, order: Order) -> None:
     missing: list[dict[str, str]] = []
     wrong: list[dict[str, str]] = []
     unknown: list[str] = []
+    if order.customs is None and not any([a.customs is not None for a in found.articles.values()]):
+        found.hs_codes_unknown = tuple([line.id for line in order.lines])
+        return
     codes = order.customs.hs_codes if order.customs else {}
     given = set() if order.customs is None or order.customs.declaration is None else {"declaration"}
     for line in order.lines:
