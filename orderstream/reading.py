@@ -71,7 +71,7 @@ class Reading:
         self._judged: tuple[dict[str, Finding], list[str]] | None = None
         self._told: dict[str, Fact] | None = None
         self._numbers: dict[str, int] | None = None
-        self._barred_rules: tuple[set[str], set[str]] | None = None
+        self._barred_rules: tuple[frozenset[str], set[str]] | None = None
         self.resolved: Resolved = resolve(order, catalogue, received)
         self._catalogue = catalogue
         self._keys = keys
@@ -206,13 +206,13 @@ class Reading:
                 missing.append(judge.id)
         return findings, missing
 
-    def barred(self) -> tuple[set[str], set[str]]:
+    def barred(self) -> tuple[frozenset[str], set[str]]:
         """Entity rules that this order is no member of, and those among them that could not be judged."""
         if self._barred_rules is None:
             self._barred_rules = self._bar()
         return self._barred_rules
 
-    def _bar(self) -> tuple[set[str], set[str]]:
+    def _bar(self) -> tuple[frozenset[str], set[str]]:
         out: set[str] = set()
         missing: set[str] = set()
         for judge in self.pack.filtered:
@@ -232,7 +232,7 @@ class Reading:
             if foreign or (measure.distinct is not None and self.user is None):
                 missing.add(judge.id)
                 out.add(judge.id)
-        return out, missing
+        return frozenset(out), missing
 
     def kept(self, key: str) -> bool:
         """Whether the entity still keeps this order's fact when this revision is received, so that it can be withdrawn."""
@@ -270,7 +270,7 @@ class Reading:
         total = order.total if order.currency == pack.policy.currency else None
         facts: dict[str, Fact] = {}
         for kind, entity_keys in self.entities.items():
-            barred = tuple(sorted(j.id for j in pack.by_kind.get(kind, ()) if j.id in out)) if out else ()
+            barred = pack.among(kind, out) if out else ()
             shared = skus if kind in _SHARING else ()
             place = identity.place(order.ship_to) if kind == "user" else None
             quantity, sold, rates = 0, _NO_DEALS, _NO_RATES

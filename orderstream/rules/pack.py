@@ -197,6 +197,7 @@ class Pack:
         self._kinds: dict[str, Judges] = {}
         self._stricter: dict[tuple[str, int], tuple[str, ...]] = {}
         self._absent: dict[tuple[object, ...], tuple[str, ...]] = {}
+        self._among: dict[tuple[str, frozenset[str]], tuple[str, ...]] = {}
         self.judges: dict[str, Judge] = {}
         for rule in self.rules.values():
             _check(rule)
@@ -313,7 +314,17 @@ class Pack:
                 out |= {j.id for j in self.by_kind.get("sku", ())}
             if late:
                 out |= {j.id for j in self.asking if j.windowed}
-            found = self._absent[case] = tuple(sorted(out))
+            found = tuple(sorted(out))
+            _keep(self._absent, case, found)
+        return found
+
+    def among(self, kind: str, rules: frozenset[str]) -> tuple[str, ...]:
+        """Those of these rules that ask a kind of entity, sorted."""
+        case = (kind, rules)
+        found = self._among.get(case)
+        if found is None:
+            found = tuple(sorted(j.id for j in self.by_kind.get(kind, ()) if j.id in rules))
+            _keep(self._among, case, found)
         return found
 
     @cached_property
@@ -358,6 +369,18 @@ class Pack:
             raise PackError(f"{self.version} has no rule {', '.join(strange)}")
         off = {r: msgspec.structs.replace(self.rules[r], tag_only=True) for r in rule_ids}
         return Pack(self.policy, {**self.rules, **off})
+
+
+MAX_CASES = 10_000
+"""Answers that a pack remembers: orders differ in few ways, and nobody has promised it."""
+
+_Case = TypeVar("_Case")
+
+
+def _keep(known: dict[_Case, tuple[str, ...]], case: _Case, found: tuple[str, ...]) -> None:
+    if len(known) >= MAX_CASES:
+        known.clear()
+    known[case] = found
 
 
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
