@@ -250,6 +250,9 @@ _SHORT = {
 }  # fmt: skip
 _FLAT = frozenset({"apartment", "apt", "unit", "suite", "ste", "flat", "room", "rm", "appartement", "wohnung", "whg"})
 _FLOOR = frozenset({"floor", "fl", "level", "etage", "piso"})
+_INSIDE = _FLAT | _FLOOR
+_SPOKEN = re.compile("[0-9](?:st|nd|rd|th)|strasse")
+"""What a text without flats and floors must have so that more than single words is to be looked at."""
 _ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
 _AMERICA = frozenset({"us", "usa", "united states", "united states of america", "美国"})
 _COUNTRIES = {
@@ -292,6 +295,8 @@ def _words(said: str) -> tuple[list[str], list[str]]:
     elif "#" in bare or "'" in bare:
         bare = bare.translate(_LETTERS)
     found = _WORD.findall(bare)
+    if _INSIDE.isdisjoint(found) and not _SPOKEN.search(bare):
+        return [_SHORT.get(word, word) for word in found], []
     words: list[str] = []
     flats: list[str] = []
     at = 0

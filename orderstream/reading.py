@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from typing import Any
 from zlib import crc32
 
@@ -70,7 +71,7 @@ class Reading:
             self.tags.append("edited-late")
         self._judged: tuple[dict[str, Finding], list[str]] | None = None
         self._told: dict[str, Fact] | None = None
-        self._numbers: dict[str, int] | None = None
+        self._numbers: dict[str, int] = {}
         self._barred_rules: tuple[frozenset[str], set[str]] | None = None
         self.resolved: Resolved = resolve(order, catalogue, received)
         self._catalogue = catalogue
@@ -250,7 +251,7 @@ class Reading:
     def facts(self) -> dict[str, Fact]:
         """Entity -> what it is told, for each that the pack asks, without version and `since`."""
         if self._told is None:
-            self._told = self._facts()
+            self._told, self._numbers = self._facts()
         return self._told
 
     def numbers(self) -> dict[str, int]:
@@ -258,17 +259,17 @@ class Reading:
 
         Of 64 bits: two that are equal say the same.
         """
-        if self._numbers is None:
-            self._numbers = {entity: _number(entity, fact) for entity, fact in self.facts().items()}
+        self.facts()
         return self._numbers
 
-    def _facts(self) -> dict[str, Fact]:
+    def _facts(self) -> tuple[dict[str, Fact], dict[str, int]]:
         order, pack, user, late, deals = self.order, self.pack, self.user, self.late, self.deals
         number, at, version, resolved, unsure = order.order_id, self.at, pack.version, self.resolved, self.unsure
         out, _ = self.barred()
         skus = tuple(sorted({line.sku for line in resolved.lines if line.sku is not None and not line.gift}))
         total = order.total if order.currency == pack.policy.currency else None
         facts: dict[str, Fact] = {}
+        numbers: dict[str, int] = {}
         for kind, entity_keys in self.entities.items():
             barred = pack.among(kind, out) if out else ()
             shared = skus if kind in _SHARING else ()
@@ -286,9 +287,11 @@ class Reading:
                     name = key[5:]
                     rates = tuple([rate for pair, rate in self._implied() if pair == name])
                 facts[key] = Fact(
-                    number, 0, at, 0, version, not late, False, user, total, shared, quantity, place, without, sold, rates
+                    number, 0, at, 0, version, not late, False, user, total, shared, quantity, place, without, sold, rates  # noqa: FBT003
                 )  # fmt: skip
-        return facts
+                said = _packed((key, user, total, shared, quantity, place, without, sold, rates))
+                numbers[key] = int.from_bytes(blake2b(said, digest_size=8).digest())
+        return facts, numbers
 
     def dossier(self, version: int, expects: dict[str, int], revisions: list[Revision], now: int) -> Dossier:
         """The order on its way to its verdict. expects: entity -> version of its fact. revisions: from which it is told since when a rule has fired on it."""
@@ -428,11 +431,6 @@ def since(revisions: list[Revision], said: int) -> int:
         elif first:
             break
     return first or revisions[-1].received_at
-
-
-def _number(entity: str, fact: Fact) -> int:
-    said = (entity, fact.user, fact.total, fact.skus, fact.quantity, fact.place, fact.out, fact.deals, fact.conversions)
-    return int.from_bytes(hashlib.blake2b(_packed(said), digest_size=8).digest())
 
 
 def _rule_number(rule: str) -> int:

@@ -347,6 +347,10 @@ def _compared(op: str, left: Closure, right: Closure) -> Closure:
 
 def _reckoned(op: str, left: Closure, right: Closure) -> Closure:
     function = _RECKON[op]
+    if op == "*" and isinstance(right, _Constant) and type(right.value) is int:
+        return _scaled(left, right.value)
+    if op == "*" and isinstance(left, _Constant) and type(left.value) is int:
+        return _scaled(right, left.value)
 
     def run(env: Env) -> Any:
         a, b = left(env), right(env)
@@ -361,6 +365,16 @@ def _reckoned(op: str, left: Closure, right: Closure) -> Closure:
             return function(a, b)
         elif type(a) is str and type(b) is str and op == "+":
             return a + b
+        raise Undecided
+
+    return run
+
+
+def _scaled(of: Closure, by: int) -> Closure:
+    def run(env: Env) -> int:
+        a = of(env)
+        if type(a) is int and -_MOST <= (found := a * by) < _MOST:
+            return found
         raise Undecided
 
     return run
