@@ -118,13 +118,18 @@ class Keys:
         return [self.key(kind, normal)] if normal else []
 
 
-@lru_cache(maxsize=8192)
 def ip(text: str) -> str | None:
     """The canonical form of an IPv4 or IPv6 address, or None. One that says nothing of who it was (a proxy's own, 127.0.0.1) is none.
 
     An IPv4 inside an IPv6 (mapped, 6to4) is the IPv4: it is one connection, told by two machines.
     """
-    said = text.strip()
+    if _IPV4.fullmatch(text):
+        return None if text.startswith(_NOWHERE) else text
+    return _ip(text.strip())
+
+
+@lru_cache(maxsize=8192)
+def _ip(said: str) -> str | None:
     if _IPV4.fullmatch(said):
         return None if said.startswith(_NOWHERE) else said
     try:
@@ -136,14 +141,16 @@ def ip(text: str) -> str | None:
     return None if told.is_unspecified or told.is_loopback or told.is_link_local or str(told).startswith(_NOWHERE) else str(told)
 
 
-@lru_cache(maxsize=8192)
 def segment(text: str) -> str | None:
     """The /24 (IPv4) or /64 (IPv6: what one household or office is given) network of an address or network, or None."""
     told = ip(text.partition("/")[0])
     if told is None:
         return None
-    if ":" not in told:
-        return f"{told.rpartition('.')[0]}.0/24"
+    return _household(told) if ":" in told else f"{told.rpartition('.')[0]}.0/24"
+
+
+@lru_cache(maxsize=8192)
+def _household(told: str) -> str:
     return str(ipaddress.ip_network(f"{told}/64", strict=False))
 
 

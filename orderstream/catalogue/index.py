@@ -21,8 +21,8 @@ MAX_DEPTH = 16
 MAX_IN_ALL = 10**6
 """Pieces that one bundle comes apart into; times an order's quantity they still fit 64 bits."""
 
-MAX_NAMED = 200_000
-"""Codes whose articles are remembered."""
+MAX_NAMED, MAX_SCOPES = 200_000, 1_000
+"""Codes whose articles are remembered, and shops at a time, before they are looked up anew; a scope has the catalogue's codes at most."""
 
 SLICE = 256
 """Names that are compared first; each further slice is four times as long."""
@@ -43,7 +43,7 @@ class Catalogue:
         self._by_name: dict[str, set[str]] = {}
         self._times: list[int] = []
         self._parts: dict[tuple[str, int], dict[str, int]] = {}
-        self._named: dict[tuple[str, str, str, int], tuple[Article, ...]] = {}
+        self._named: dict[tuple[str, str, int], Named] = {}
         self._names: tuple[int, dict[str, str], dict[str, list[str]]] | None = None
         self._nearest: dict[tuple[str, int, int], tuple[Near, ...]] = {}
         self.size = 0
@@ -122,19 +122,15 @@ class Catalogue:
                 return sorted(found)
         return []
 
-    def named(self, channel: str, shop: str, code: str, at: int) -> tuple[Article, ...]:
-        """What `skus` gives, as the articles that they are at `at`."""
+    def named(self, channel: str, shop: str, at: int) -> Named:
+        """What `skus` gives of a shop's codes, as the articles that they are at `at`, by code."""
         # what holds changes only where an entry begins: between two of them one answer does
-        asked = (channel, shop, code, bisect.bisect_right(self._times, at))
-        found = self._named.get(asked)
+        scope = (channel, shop, bisect.bisect_right(self._times, at))
+        found = self._named.get(scope)
         if found is None:
-            articles = (self.article(sku, at) for sku in self.skus(channel, shop, code, at))
-            found = tuple(article for article in articles if article is not None)
-            # a code that names nothing is anybody's text: only the catalogue's own are kept
-            if found:
-                if len(self._named) >= MAX_NAMED:
-                    self._named.clear()
-                self._named[asked] = found
+            if sum(map(len, self._named.values())) > MAX_NAMED or len(self._named) > MAX_SCOPES:
+                self._named.clear()
+            found = self._named[scope] = Named(self, channel, shop, at)
         return found
 
     def codes(self, at: int) -> dict[tuple[str, str | None, str], list[str]]:
@@ -232,6 +228,23 @@ class Catalogue:
                     if str(error) not in said:
                         said.add(str(error))
                         yield error
+
+
+class Named(dict[str, tuple[Article, ...]]):
+    """The articles that a shop's codes name at a time; looked up when a code is first asked for."""
+
+    def __init__(self, catalogue: Catalogue, channel: str, shop: str, at: int) -> None:
+        super().__init__()
+        self._asked = (catalogue, channel, shop, at)
+
+    def __missing__(self, code: str) -> tuple[Article, ...]:
+        catalogue, channel, shop, at = self._asked
+        articles = (catalogue.article(sku, at) for sku in catalogue.skus(channel, shop, code, at))
+        found = tuple(article for article in articles if article is not None)
+        # a code that names nothing is anybody's text: only the catalogue's own are kept
+        if found:
+            self[code] = found
+        return found
 
 
 def _most_like(text: str, spelled: dict[str, list[str]], most: int) -> list[tuple[float, str]]:

@@ -62,10 +62,11 @@ def resolve(order: Order, catalogue: Catalogue, at: int) -> Resolved:
     by_line: dict[str, dict[str, int]] = {}
     unmapped: list[Unmapped] = []
     pieces: dict[str, int] = {}
+    named = catalogue.named(order.channel, order.shop, at)
     for line in order.lines:
-        named = catalogue.named(order.channel, order.shop, line.code, at) if line.code is not None else ()
-        article = named[0] if len(named) == 1 else None
-        why = "ambiguous" if named else "unknown"
+        found = named[line.code] if line.code is not None else ()
+        article = found[0] if len(found) == 1 else None
+        why = "ambiguous" if found else "unknown"
         if article is not None:
             try:
                 by_line[line.id] = (
@@ -82,13 +83,13 @@ def resolve(order: Order, catalogue: Catalogue, at: int) -> Resolved:
         articles[line.id] = article
         for sku, count in by_line[line.id].items():
             pieces[sku] = pieces.get(sku, 0) + count
-    found = Resolved(tuple(lines), articles, pieces, units=(), unmapped=tuple(unmapped))
-    given = gifts.check(order, found.lines, articles)
-    found.gifts_without_main, found.gifts_unknown = given.without_main, given.unknown
-    _check_variants(found, order, catalogue, at)
-    _check_papers(found, order)
-    found.units, found.unplaced = units.split(order, found.lines, articles, by_line, given.goes_with, catalogue, at)
-    return found
+    read = Resolved(tuple(lines), articles, pieces, units=(), unmapped=tuple(unmapped))
+    given = gifts.check(order, read.lines, articles)
+    read.gifts_without_main, read.gifts_unknown = given.without_main, given.unknown
+    _check_variants(read, order, catalogue, at)
+    _check_papers(read, order)
+    read.units, read.unplaced = units.split(order, read.lines, articles, by_line, given.goes_with, catalogue, at)
+    return read
 
 
 COLOUR_KEYS = frozenset(plain(k) for k in ("颜色", "颜色分类", "色", "colour", "color", "主要颜色", "款式颜色"))
