@@ -77,16 +77,21 @@ def spelling(address: Address | None) -> str | None:
     return f"{_country(address.country)}|{_code(address.postcode)}|{whole}"
 
 
-@lru_cache(maxsize=65536)
 def text(whole: str) -> str | None:
     """The spelling of an address written as one text: `<division code>|<rest>` where it is Chinese.
 
     浙江省杭州市西湖区文三路1号3幢2单元501室, 杭州 西湖区 文三路一号叁栋2-501 and 杭州市西湖区文三路１号3号楼二单元501 are one.
     """
     if not whole.isascii() and _HAN.search(whole):
-        return _chinese(whole)
+        return _spelled(whole)
     words, flats = _words(whole)
-    return f"|{' '.join(words)}|{' '.join(flats)}" if not hidden(whole) and _deliverable(" ".join(words)) else None
+    street = " ".join(words)
+    return f"|{street}|{' '.join(flats)}" if _deliverable(street) and not hidden(whole) else None
+
+
+@lru_cache(maxsize=65536)
+def _spelled(whole: str) -> str | None:
+    return _chinese(whole)
 
 
 def masked(value: str) -> bool:

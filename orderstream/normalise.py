@@ -221,6 +221,8 @@ class Normaliser:
         state.position = position
         kept = Kept(order, raw.received_at, body)
         reading = self._read(state, kept)
+        if not state.version and len(state.revisions) == 1:
+            reading.stamp = (1, raw.received_at)
         revision.said = reading.said()
         last = state.revisions[-1] is revision
         self._keep_window(state, reading, kept, revision, last=last)
@@ -348,8 +350,10 @@ class Normaliser:
         facts: dict[str, Fact] = {}
         numbers = reading.numbers()
         revisions = state.revisions
-        # an order's first record is the ordinary case: everything is new, and said since then
         only = revisions[0].received_at if len(revisions) == 1 else None
+        if reading.stamp == (version, only):
+            # an order's first record, the ordinary case: everything is new, and said since then
+            return ground, {key: Told(version, number, only) for key, number in numbers.items()}, reading.facts()
         before = state.facts if ground == state.ground else {}
         for key, fact in reading.facts().items():
             number = numbers[key]

@@ -49,7 +49,7 @@ class Reading:
 
     __slots__ = (
         "_barred_rules", "_catalogue", "_judged", "_keys", "_numbers", "_told", "_values", "at", "deals", "deals_unknown", "entities",
-        "first", "late", "movable", "order", "pack", "received", "resolved", "tags", "unsure", "user",
+        "first", "late", "movable", "order", "pack", "received", "resolved", "stamp", "tags", "unsure", "user",
     )  # fmt: skip
 
     def __init__(self, order: Order, pack: Pack, received: int, first: int, catalogue: Catalogue, keys: Keys) -> None:
@@ -70,6 +70,8 @@ class Reading:
         if not self.movable and order.status not in WITHDRAWN:
             self.tags.append("edited-late")
         self._judged: tuple[dict[str, Finding], list[str]] | None = None
+        self.stamp = (0, 0)
+        """Version and `since` of its facts, where they are known before the facts are made."""
         self._told: dict[str, Fact] | None = None
         self._numbers: dict[str, int] = {}
         self._barred_rules: tuple[frozenset[str], set[str]] | None = None
@@ -133,15 +135,18 @@ class Reading:
     def _deals(self) -> tuple[list[tuple[str, Deal]], list[str]]:
         """Main lines' prices after discounts, by sku, and the lines whose price can't be compared."""
         mains = [line for line in self.resolved.lines if not line.gift]
+        articles = self.resolved.articles
+        if all([article.base_price is None for article in articles.values()]):
+            return [], [line.id for line in mains]
         amount = sum([line.price * line.quantity for line in mains])
         own = any(line.discount is not None for line in mains)
         off = 0 if own or not self.order.discounts else min(sum(d.amount for d in self.order.discounts), amount)
         deals: list[tuple[str, Deal]] = []
         unknown: list[str] = []
         for line in mains:
-            article = self.resolved.articles.get(line.id)
-            base = article.base if article is not None else None
-            if article is None or base is None or article.currency != self.order.currency:
+            article = articles.get(line.id)
+            base = article.base if article is not None and article.currency == self.order.currency else None
+            if article is None or base is None:
                 unknown.append(line.id)
                 continue
             paid = line.price * line.quantity
@@ -249,7 +254,7 @@ class Reading:
     # -- what goes out -----------------------------------------------------------------------------------------------
 
     def facts(self) -> dict[str, Fact]:
-        """Entity -> what it is told, for each that the pack asks, without version and `since`."""
+        """Entity -> what it is told, for each that the pack asks, with `stamp`."""
         if self._told is None:
             self._told, self._numbers = self._facts()
         return self._told
@@ -265,6 +270,7 @@ class Reading:
     def _facts(self) -> tuple[dict[str, Fact], dict[str, int]]:
         order, pack, user, late, deals = self.order, self.pack, self.user, self.late, self.deals
         number, at, version, resolved, unsure = order.order_id, self.at, pack.version, self.resolved, self.unsure
+        stamp, since_ms = self.stamp
         out, _ = self.barred()
         skus = tuple(sorted({line.sku for line in resolved.lines if line.sku is not None and not line.gift}))
         total = order.total if order.currency == pack.policy.currency else None
@@ -287,7 +293,7 @@ class Reading:
                     name = key[5:]
                     rates = tuple([rate for pair, rate in self._implied() if pair == name])
                 facts[key] = Fact(
-                    number, 0, at, 0, version, not late, False, user, total, shared, quantity, place, without, sold, rates  # noqa: FBT003
+                    number, stamp, at, since_ms, version, not late, False, user, total, shared, quantity, place, without, sold, rates  # noqa: FBT003
                 )  # fmt: skip
                 said = _packed((key, user, total, shared, quantity, place, without, sold, rates))
                 numbers[key] = int.from_bytes(blake2b(said, digest_size=8).digest())
