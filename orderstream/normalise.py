@@ -351,7 +351,7 @@ class Normaliser:
         numbers = reading.numbers()
         revisions = state.revisions
         only = revisions[0].received_at if len(revisions) == 1 else None
-        if reading.stamp == (version, only):
+        if only is not None and reading.stamp == (version, only):
             # an order's first record, the ordinary case: everything is new, and said since then
             return ground, {key: Told(version, number, only) for key, number in numbers.items()}, reading.facts()
         before = state.facts if ground == state.ground else {}
