@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rapidfuzz import fuzz, process
 
@@ -320,6 +320,7 @@ WORDS = ("收纳架", "置物架", "厨房", "大号", "小号", "米白", "rack
     st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join),
     st.integers(1, 4),
 )
+@example(["sku-0012", "sku-9921", "sku-0021"], "sku-0012", 2)
 def test_what_is_nearest_is_what_a_look_at_every_article_finds(names: list[str], asked: str, most: int) -> None:
     """However the names are gone through, and however many articles bear one: the same ones, in the same order."""
     lines = [{"sku": f"S{n:02d}", "name": name} for n, name in enumerate(names)]
