@@ -37,6 +37,7 @@ _SAME = str.maketrans(
     }
 )  # fmt: skip
 """Formal numerals as plain ones, and the traditional characters that addresses have."""
+_OTHERWISE = re.compile(f"[{''.join(map(chr, _SAME))}]")
 
 _DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"两": 2}
 _POWERS = {"十": 10, "百": 100, "千": 1000}
@@ -131,7 +132,9 @@ def _located(whole: str) -> tuple[str | None, str]:
 
 def _clean(whole: str) -> str:
     """Half width, lower case, simplified; what stands between two numbers is `-`, other punctuation is gone."""
-    said = unicodedata.normalize("NFKC", whole).lower().translate(_SAME)
+    said = unicodedata.normalize("NFKC", whole).lower()
+    if _OTHERWISE.search(said):
+        said = said.translate(_SAME)
     if "(" in said or "[" in said or "【" in said:
         # a note is for the courier, unless it has the building in it
         said = _NOTE.sub(lambda m: m[0] if any(c.isdigit() for c in m[0]) else " ", said)
