@@ -84,9 +84,15 @@ def resolve(order: Order, catalogue: Catalogue, at: int) -> Resolved:
         for sku, count in by_line[line.id].items():
             pieces[sku] = pieces.get(sku, 0) + count
     read = Resolved(tuple(lines), articles, pieces, units=(), unmapped=tuple(unmapped))
+    _check_variants(read, order, catalogue, at)
+    one = units.ordinary(order, lines, articles)
+    if one is not None and order.customs is None:
+        ids = tuple([line.id for line in lines])
+        read.units = (Unit("own", pieces, one.place, ids, None, order.total),)
+        read.hs_codes_unknown = ids
+        return read
     given = gifts.check(order, read.lines, articles)
     read.gifts_without_main, read.gifts_unknown = given.without_main, given.unknown
-    _check_variants(read, order, catalogue, at)
     _check_papers(read, order)
     read.units, read.unplaced = units.split(order, read.lines, articles, by_line, given.goes_with, catalogue, at)
     return read
@@ -165,9 +171,6 @@ def _check_papers(found: Resolved, order: Order) -> None:
     missing: list[dict[str, str]] = []
     wrong: list[dict[str, str]] = []
     unknown: list[str] = []
-    if order.customs is None and not any([a.customs is not None for a in found.articles.values()]):
-        found.hs_codes_unknown = tuple([line.id for line in order.lines])
-        return
     codes = order.customs.hs_codes if order.customs else {}
     given = set() if order.customs is None or order.customs.declaration is None else {"declaration"}
     for line in order.lines:

@@ -38,13 +38,6 @@ def split(
 
     A gift leaves with the line that earns it. Without a price to go by a bundle's money is shared by its pieces.
     """
-    one = _ordinary(order, lines, articles)
-    if one is not None:
-        counts: dict[str, int] = {}
-        for line in lines:
-            for sku, count in pieces[line.id].items():
-                counts[sku] = counts.get(sku, 0) + count
-        return (Unit("own", counts, one.place, tuple([line.id for line in lines]), None, order.total),), 0
     stands: dict[str, Stand] = {}
     apart: dict[str, dict[str, Stand]] = {}
     for line in lines:
@@ -82,7 +75,7 @@ def split(
     ), unplaced
 
 
-def _ordinary(order: Order, lines: Sequence[Line], articles: dict[str, Article]) -> Article | None:
+def ordinary(order: Order, lines: Sequence[Line], articles: dict[str, Article]) -> Article | None:
     """The first of articles that all leave together: each our own, there, whole and of one place; None for any other order."""
     if order.presale or not lines or len(articles) != len(lines):
         return None
