@@ -136,7 +136,7 @@ class Reading:
         """Main lines' prices after discounts, by sku, and the lines whose price can't be compared."""
         mains = [line for line in self.resolved.lines if not line.gift]
         articles = self.resolved.articles
-        if all([article.base_price is None for article in articles.values()]):
+        if not [article for article in articles.values() if article.base_price is not None]:
             return [], [line.id for line in mains]
         amount = sum([line.price * line.quantity for line in mains])
         own = any(line.discount is not None for line in mains)
@@ -293,7 +293,7 @@ class Reading:
                     name = key[5:]
                     rates = tuple([rate for pair, rate in self._implied() if pair == name])
                 facts[key] = Fact(
-                    number, stamp, at, since_ms, version, not late, False, user, total, shared, quantity, place, without, sold, rates  # noqa: FBT003
+                    number, stamp, at, since_ms, version, not late, False, user, total, shared, quantity, place, without, sold, rates
                 )  # fmt: skip
                 said = _packed((key, user, total, shared, quantity, place, without, sold, rates))
                 numbers[key] = int.from_bytes(blake2b(said, digest_size=8).digest())

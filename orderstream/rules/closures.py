@@ -254,7 +254,7 @@ class _Constant:
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def __call__(self, env: Env) -> Any:
+    def __call__(self, _: Env) -> Any:
         return self.value
 
 
@@ -433,7 +433,7 @@ def _member(one: Closure, of: Closure) -> Closure:
         a, held = one(env), of(env)
         if type(a) is str and type(held) is dict:
             return a in held
-        if type(a) in (str, int) and type(held) is list and all([type(b) is type(a) for b in held]):
+        if type(a) in (str, int) and type(held) is list and {type(a)}.issuperset(map(type, held)):
             return a in held
         raise Undecided
 
