@@ -71,6 +71,7 @@ class NormaliseState:
         self._keys = keys
         self._currency = currency
         self._metrics = metrics
+        self._latency = metrics.hop_latency.labels("normalise")
         self._told_idle = False
 
     def process(self, records: Sequence[Record]) -> Effects:
@@ -79,17 +80,20 @@ class NormaliseState:
         dossiers: dict[int, dict[str, list[OrderItem]]] = defaultdict(dict)
         sends: list[Send] = []
         changed: dict[str, OrderState] = {}
+        read: dict[str, int] = {}
         for record in records:
             if record.topic in (self._names.stock, self._names.updates):
                 rejection = self._learn(record, facts)
             elif record.topic == self._names.forgotten:
                 rejection = self._forget(record, dossiers, changed)
             else:
-                rejection = self._order(record, now, facts, dossiers, changed)
+                rejection = self._order(record, now, facts, dossiers, changed, read)
             if rejection is not None:
                 self._metrics.reject(rejection.channel, rejection.code, len(rejection.body))
                 value = msgspec.json.encode(rejection)
                 sends.append(Send(self._names.rejected, value, rejection.order_id.encode(), public=True))
+        for channel, count in read.items():
+            self._metrics.orders.labels("normalise", channel).inc(count)
         self._told_idle = False
         sends += self._fact_sends(facts, idle=False)
         for partition, items in dossiers.items():
@@ -131,16 +135,22 @@ class NormaliseState:
         facts: dict[int, dict[str, list[News]]],
         dossiers: dict[int, dict[str, list[OrderItem]]],
         changed: dict[str, OrderState],
+        read: dict[str, int],
     ) -> Rejection | None:
         try:
             raw = self._raw(record)
         except wire.EnvelopeError as error:
             return strange(record, "bad-envelope", str(error))
-        self._metrics.orders.labels("normalise", raw.channel).inc()
-        self._metrics.hop_latency.labels("normalise").observe(max(0, now - raw.received_at) / 1000)
+        read[raw.channel] = read.get(raw.channel, 0) + 1
+        self._latency.observe(max(0, now - raw.received_at) / 1000)
         done = self._normaliser.process(raw, record.offset, now)
+        partitions = self._partitions
         for entity, fact in done.facts.items():
-            facts[wire.entity_partition(entity, self._partitions)].setdefault(entity, []).append(fact)
+            told = facts[wire.entity_partition(entity, partitions)]
+            if entity in told:
+                told[entity].append(fact)
+            else:
+                told[entity] = [fact]
         if done.dossier is not None:
             order = done.dossier.order
             dossiers[partition_for(order.encode(), self._partitions)].setdefault(order, []).append(done.dossier)
@@ -181,12 +191,17 @@ class NormaliseState:
         progress = self._normaliser.progress
         out: list[Send] = []
         for partition, items in facts.items():
-            entities = list(items)
-            for start in range(0, max(len(entities), 1), 2000):
-                part = {entity: items[entity] for entity in entities[start : start + 2000]}
+            for part in _parts(items, 2000):
                 told = batch(self._partition, progress, part, idle=idle)
                 out.append(Send(self._names.facts, wire.encode(told), partition=partition))
         return out
+
+
+def _parts(items: dict[str, list[News]], most: int) -> list[dict[str, list[News]]]:
+    if len(items) <= most:
+        return [items]
+    entities = list(items)
+    return [{entity: items[entity] for entity in entities[start : start + most]} for start in range(0, len(entities), most)]
 
 
 def strange(record: Record, code: str, why: str) -> Rejection:

@@ -37,6 +37,7 @@ _SAME = str.maketrans(
     }
 )  # fmt: skip
 """Formal numerals as plain ones, and the traditional characters that addresses have."""
+_OTHERWISE = re.compile(f"[{''.join(map(chr, _SAME))}]")
 
 _DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"两": 2}
 _POWERS = {"十": 10, "百": 100, "千": 1000}
@@ -77,16 +78,21 @@ def spelling(address: Address | None) -> str | None:
     return f"{_country(address.country)}|{_code(address.postcode)}|{whole}"
 
 
-@lru_cache(maxsize=65536)
 def text(whole: str) -> str | None:
     """The spelling of an address written as one text: `<division code>|<rest>` where it is Chinese.
 
     浙江省杭州市西湖区文三路1号3幢2单元501室, 杭州 西湖区 文三路一号叁栋2-501 and 杭州市西湖区文三路１号3号楼二单元501 are one.
     """
-    if _HAN.search(whole):
-        return _chinese(whole)
+    if not whole.isascii() and _HAN.search(whole):
+        return _spelled(whole)
     words, flats = _words(whole)
-    return f"|{' '.join(words)}|{' '.join(flats)}" if not hidden(whole) and _deliverable(" ".join(words)) else None
+    street = " ".join(words)
+    return f"|{street}|{' '.join(flats)}" if _deliverable(street) and not hidden(whole) else None
+
+
+@lru_cache(maxsize=65536)
+def _spelled(whole: str) -> str | None:
+    return _chinese(whole)
 
 
 def masked(value: str) -> bool:
@@ -105,10 +111,16 @@ _CIPHER = re.compile(r"[$~#@].{14,}|(?=.*[0-9+/=])[A-Za-z0-9+/=_-]{16,}")
 
 def division(address: Address) -> str | None:
     """The code (6 digits) of the division that an address in China lies in; None where its text leaves a choice."""
-    return None if address.country not in CHINA else _located(_whole(address))[0]
+    if address.country not in CHINA:
+        return None
+    whole = _whole(address)
+    # every division's name is Chinese
+    return None if whole.isascii() else _located(whole)[0]
 
 
 def _whole(address: Address) -> str:
+    if not (address.province or address.city or address.district):
+        return address.detail or ""
     return " ".join([p for p in (address.province, address.city, address.district, address.detail) if p])
 
 
@@ -120,7 +132,9 @@ def _located(whole: str) -> tuple[str | None, str]:
 
 def _clean(whole: str) -> str:
     """Half width, lower case, simplified; what stands between two numbers is `-`, other punctuation is gone."""
-    said = unicodedata.normalize("NFKC", whole).lower().translate(_SAME)
+    said = unicodedata.normalize("NFKC", whole).lower()
+    if _OTHERWISE.search(said):
+        said = said.translate(_SAME)
     if "(" in said or "[" in said or "【" in said:
         # a note is for the courier, unless it has the building in it
         said = _NOTE.sub(lambda m: m[0] if any(c.isdigit() for c in m[0]) else " ", said)
@@ -244,8 +258,10 @@ _SHORT = {
 }  # fmt: skip
 _FLAT = frozenset({"apartment", "apt", "unit", "suite", "ste", "flat", "room", "rm", "appartement", "wohnung", "whg"})
 _FLOOR = frozenset({"floor", "fl", "level", "etage", "piso"})
+_INSIDE = _FLAT | _FLOOR
+_SPOKEN = re.compile("[0-9](?:st|nd|rd|th)|strasse")
+"""What a text without flats and floors must have so that more than single words is to be looked at."""
 _ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
-_STRASSE = re.compile(r"(.{2,})strasse")
 _AMERICA = frozenset({"us", "usa", "united states", "united states of america", "美国"})
 _COUNTRIES = {
     **dict.fromkeys(_AMERICA, "us"), "uk": "gb", "united kingdom": "gb", "great britain": "gb", "england": "gb", "germany": "de",
@@ -281,14 +297,20 @@ def _foreign(address: Address) -> str | None:
 
 def _words(said: str) -> tuple[list[str], list[str]]:
     """The words of a street, and the flats and floors in it, sorted."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", said.casefold()) if not unicodedata.combining(c))
-    found = _WORD.findall(bare.translate(_LETTERS))
+    bare = said.casefold()
+    if not bare.isascii():
+        bare = "".join([c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c)]).translate(_LETTERS)
+    elif "#" in bare or "'" in bare:
+        bare = bare.translate(_LETTERS)
+    found = _WORD.findall(bare)
+    if _INSIDE.isdisjoint(found) and not _SPOKEN.search(bare):
+        return [_SHORT.get(word, word) for word in found], []
     words: list[str] = []
     flats: list[str] = []
     at = 0
     while at < len(found):
         word, after = found[at], found[at + 1] if at + 1 < len(found) else ""
-        ordinal = _ORDINAL.fullmatch(word)
+        ordinal = _ORDINAL.fullmatch(word) if word[0].isdigit() else None
         word = ordinal[1] if ordinal else _SHORT.get(word, word)
         if ordinal and after in _FLOOR:
             flats.append(f"f{word}")
@@ -307,7 +329,7 @@ def _words(said: str) -> tuple[list[str], list[str]]:
             flats.append(f"f{after}")
             at += 2
         else:
-            strasse = _STRASSE.fullmatch(word)
-            words.append(f"{strasse[1]}str" if strasse else word)
+            # Hauptstrasse, not a street called so
+            words.append(word[:-4] if word.endswith("strasse") and len(word) >= len("..strasse") else word)
             at += 1
     return words, sorted(flats)

@@ -137,9 +137,13 @@ def batch(source: int, progress: int, items: dict[str, list[News]], *, idle: boo
     packs: dict[str, None] = {}
     told: list[Told] = []
     for entity, news in items.items():
-        facts = [one for one in news if isinstance(one, Fact)]
-        packs.update((fact.pack, None) for fact in facts)
-        told.append((entity, min((fact.at for fact in facts), default=NO_FACT), news))
+        earliest: int | None = None
+        for one in news:
+            if type(one) is Fact:
+                packs[one.pack] = None
+                if earliest is None or one.at < earliest:
+                    earliest = one.at
+        told.append((entity, NO_FACT if earliest is None else earliest, news))
     return FactBatch(source, progress, idle, list(packs), told)
 
 

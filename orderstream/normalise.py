@@ -152,13 +152,13 @@ class Normaliser:
             why = f"没有渠道 {raw.channel} 的解析 · nothing here reads the channel {raw.channel}"
             return Normalised(rejected=self._turn(raw, Rejected(f"raw:{digest}", "unknown-channel", why)))
         parsed = channel.parse(raw)
+        if isinstance(parsed, Order):
+            return self._order(raw, parsed, position, now)
         if isinstance(parsed, Skip):
             return Normalised(skipped=parsed.reason)
         if isinstance(parsed, Rejected):
             return Normalised(rejected=self._turn(raw, parsed))
-        if isinstance(parsed, Refund | Paid | Replaced):
-            return self._event(raw, parsed, position, now)
-        return self._order(raw, parsed, position, now)
+        return self._event(raw, parsed, position, now)
 
     def forget(self, order: str) -> OrderState | None:
         """Drops what an order's records say of anybody; None where there is nothing. Its facts and what was decided stay.
@@ -216,10 +216,13 @@ class Normaliser:
             state.revisions.remove(same)
         revision = Revision(told, updated, raw.received_at, body, frozenset(), position, raw.again)
         state.revisions.append(revision)
-        state.revisions.sort(key=lambda r: (r.key, r.body))
+        if len(state.revisions) > 1:
+            state.revisions.sort(key=lambda r: (r.key, r.body))
         state.position = position
         kept = Kept(order, raw.received_at, body)
         reading = self._read(state, kept)
+        if not state.version and len(state.revisions) == 1:
+            reading.stamp = (1, raw.received_at)
         revision.said = reading.said()
         last = state.revisions[-1] is revision
         self._keep_window(state, reading, kept, revision, last=last)
@@ -254,7 +257,7 @@ class Normaliser:
         return state
 
     def _read(self, state: OrderState, kept: Kept) -> Reading:
-        first = min(r.received_at for r in state.revisions)
+        first = min([r.received_at for r in state.revisions])
         pack = self._books.pack_at(kept.received_at)
         return Reading(kept.order, pack, kept.received_at, first, self._books.catalogue, self._keys)
 
@@ -301,7 +304,7 @@ class Normaliser:
         state.at = reading.at
         version = state.version + 1
         ground, told, facts = self._facts(state, reading, version)
-        new = {key: fact for key, fact in facts.items() if fact.version == version}
+        new = {key: fact for key, fact in facts.items() if fact.version == version} if state.version else facts
         gone: dict[str, Fact] = {}
         for key, old in state.facts.items():
             if key not in told:
@@ -316,12 +319,17 @@ class Normaliser:
                 return Normalised(state=state)
             dossier = msgspec.structs.replace(dossier, version=state.version)
             return Normalised(facts=facts | state.gone, dossier=dossier, state=state)
-        state.gone = {k: g for k, g in state.gone.items() if k not in told} | gone
+        if state.gone or gone:
+            state.gone = {k: g for k, g in state.gone.items() if k not in told} | gone
         state.facts = told
         state.ground = ground
         state.version = version
         state.said = said
-        return Normalised(facts=facts | state.gone if again else new | gone, dossier=dossier, state=state)
+        if again:
+            new = facts | state.gone
+        elif gone:
+            new |= gone
+        return Normalised(facts=new, dossier=dossier, state=state)
 
     def _facts(self, state: OrderState, reading: Reading, version: int) -> tuple[Ground | None, dict[str, Told], dict[str, Fact]]:
         """The facts in force: their ground, what is remembered of each, and, of an order that stands, what they say.
@@ -341,9 +349,16 @@ class Normaliser:
         told: dict[str, Told] = {}
         facts: dict[str, Fact] = {}
         numbers = reading.numbers()
+        revisions = state.revisions
+        only = revisions[0].received_at if len(revisions) == 1 else None
+        if only is not None and reading.stamp == (version, only):
+            # an order's first record, the ordinary case: everything is new, and said since then
+            return ground, {key: Told(version, number, only) for key, number in numbers.items()}, reading.facts()
+        before = state.facts if ground == state.ground else {}
         for key, fact in reading.facts().items():
-            one = Told(version, numbers[key], since(state.revisions, numbers[key]))
-            old = state.facts.get(key) if ground == state.ground else None
+            number = numbers[key]
+            one = Told(version, number, since(revisions, number) if only is None else only)
+            old = before.get(key)
             if old is not None and (old.number, old.since) == (one.number, one.since):
                 one = old
             told[key] = one

@@ -120,6 +120,8 @@ def _longest(text: str, heads: Heads) -> tuple[Division, str] | None:
 
 def _descend(text: str, under: Division, depth: int = 2) -> tuple[Division, str] | None:
     """The division directly under one, or below those where only one fits, that the text begins with."""
+    if not under.heads:
+        return None
     best = _longest(text, under.heads)
     if best is not None or depth == 0:
         return best
@@ -147,8 +149,11 @@ def locate(text: str) -> tuple[str | None, str]:
     here, name = hit
     rest = text[len(name) :]
     path = [here]
+    told = here.names
     while True:
-        repeated = next((n for d in reversed(path) for n in d.names if rest.startswith(n) and _whole(d, n, rest)), None)
+        repeated = None
+        if rest.startswith(told):
+            repeated = next((n for d in reversed(path) for n in d.names if rest.startswith(n) and _whole(d, n, rest)), None)
         if repeated is not None:
             rest = rest[len(repeated) :]
             continue
@@ -160,6 +165,7 @@ def locate(text: str) -> tuple[str | None, str]:
             return here.code, rest
         here, name = deeper
         path.append(here)
+        told += here.names
         rest = rest[len(name) :]
 
 

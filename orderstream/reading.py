@@ -7,6 +7,8 @@ alone: its event time, its entities and facts, what its own rules find, the docu
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from typing import Any
 from zlib import crc32
 
@@ -14,6 +16,7 @@ import msgspec
 
 from orderstream import identity, money
 from orderstream.catalogue import Catalogue, Resolved, resolve
+from orderstream.catalogue.index import Near
 from orderstream.facts import Deal, Dossier, Fact, Finding
 from orderstream.identity import Keys
 from orderstream.orders import WITHDRAWN, Line, Order
@@ -44,6 +47,11 @@ class Revision(msgspec.Struct, array_like=True):
 class Reading:
     """One revision of an order, read with its pack and its catalogue. at: the event time that it is judged at (ms)."""
 
+    __slots__ = (
+        "_barred_rules", "_catalogue", "_judged", "_keys", "_numbers", "_told", "_values", "at", "deals", "deals_unknown", "entities",
+        "first", "late", "movable", "order", "pack", "received", "resolved", "stamp", "tags", "unsure", "user",
+    )  # fmt: skip
+
     def __init__(self, order: Order, pack: Pack, received: int, first: int, catalogue: Catalogue, keys: Keys) -> None:
         self.order = order
         self.pack = pack
@@ -62,10 +70,13 @@ class Reading:
         if not self.movable and order.status not in WITHDRAWN:
             self.tags.append("edited-late")
         self._judged: tuple[dict[str, Finding], list[str]] | None = None
+        self.stamp = (0, 0)
+        """Version and `since` of its facts, where they are known before the facts are made."""
         self._told: dict[str, Fact] | None = None
-        self._numbers: dict[str, int] | None = None
-        self._barred_rules: tuple[set[str], set[str]] | None = None
+        self._numbers: dict[str, int] = {}
+        self._barred_rules: tuple[frozenset[str], set[str]] | None = None
         self.resolved: Resolved = resolve(order, catalogue, received)
+        self._catalogue = catalogue
         self._keys = keys
         self.user: str | None = None
         """The account's key, the platform's best."""
@@ -85,26 +96,25 @@ class Reading:
     def _entities(self) -> dict[str, list[str]]:
         """Entity kind -> keys, of the kinds that the pack asks."""
         pack = self.pack
-        found, self.unsure = identity.known(
-            self.order, self._keys, pack.kinds | {"user"}, pack.least, merging=pack.merge_within > 0
-        )
+        found, self.unsure = identity.known(self.order, self._keys, pack.known, pack.least, merging=pack.merge_within > 0)
         self.user = found["user"][0] if "user" in found else None
         if "user" not in pack.kinds:
             found.pop("user", None)
         if "sku" in pack.kinds:
-            skus = {*self.resolved.pieces, *(line.sku for line in self.resolved.lines if line.sku is not None and not line.gift)}
-            found["sku"] = [f"sku:{sku}" for sku in sorted(skus)]
-        if "pair" in pack.kinds and self._implied():
-            found["pair"] = sorted({f"pair:{pair}" for pair, _ in self._implied()})
+            skus = {*self.resolved.pieces, *[line.sku for line in self.resolved.lines if line.sku is not None and not line.gift]}
+            if skus:
+                found["sku"] = [f"sku:{sku}" for sku in sorted(skus)]
+        if "pair" in pack.kinds and (implied := self._implied()):
+            found["pair"] = sorted({f"pair:{pair}" for pair, _ in implied})
         return found
 
     @property
     def _converted(self) -> bool:
         """Whether money was converted at all: otherwise a rate is nobody's question."""
-        articles = self.resolved.articles.values()
-        return self.order.conversion is not None or any(
-            a.base is not None and a.currency != self.order.currency for a in articles
-        )
+        if self.order.conversion is not None:
+            return True
+        foreign = [a for a in self.resolved.articles.values() if a.currency != self.order.currency]
+        return any(a.base is not None for a in foreign)
 
     def _implied(self) -> list[tuple[str, float]]:
         """Rates that the order was converted at: (pair, units of the second for one of the first)."""
@@ -115,23 +125,28 @@ class Reading:
             out.append((f"{c.currency}/{c.to}", _units(c.to_amount, c.to) / _units(c.amount, c.currency)))
         for line in self.resolved.lines:
             article = self.resolved.articles.get(line.id)
-            if article is not None and not line.gift and line.list_price and article.base and article.currency != order.currency:
-                implied = _units(article.base, article.currency) / _units(line.list_price, order.currency)
+            if article is None or article.currency == order.currency:
+                continue
+            if not line.gift and line.list_price and (base := article.base):
+                implied = _units(base, article.currency) / _units(line.list_price, order.currency)
                 out.append((f"{order.currency}/{article.currency}", implied))
         return out
 
     def _deals(self) -> tuple[list[tuple[str, Deal]], list[str]]:
         """Main lines' prices after discounts, by sku, and the lines whose price can't be compared."""
         mains = [line for line in self.resolved.lines if not line.gift]
-        amount = sum(line.price * line.quantity for line in mains)
+        articles = self.resolved.articles
+        if not [article for article in articles.values() if article.base_price is not None]:
+            return [], [line.id for line in mains]
+        amount = sum([line.price * line.quantity for line in mains])
         own = any(line.discount is not None for line in mains)
-        off = 0 if own else min(sum(d.amount for d in self.order.discounts), amount)
+        off = 0 if own or not self.order.discounts else min(sum(d.amount for d in self.order.discounts), amount)
         deals: list[tuple[str, Deal]] = []
         unknown: list[str] = []
         for line in mains:
-            article = self.resolved.articles.get(line.id)
-            base = article.base if article is not None else None
-            if article is None or base is None or article.currency != self.order.currency:
+            article = articles.get(line.id)
+            base = article.base if article is not None and article.currency == self.order.currency else None
+            if article is None or base is None:
                 unknown.append(line.id)
                 continue
             paid = line.price * line.quantity
@@ -148,46 +163,31 @@ class Reading:
     def context(self) -> Values:
         """What expressions read as `order` and `data`."""
         if self._values is None:
-            fields = self.pack.order_fields
-            whole = self._order_map()
-            # handing over what no rule reads would cost more than judging
-            order = whole if fields is None else {k: v for k, v in whole.items() if k in fields}
-            self._values = self.pack.values(order=order)
+            # making and handing over what no rule reads would cost more than judging
+            self._values = self.pack.values(order=self.fields(self.pack.order_fields))
         return self._values
 
-    def _order_map(self) -> dict[str, Any]:
-        order, found = self.order, self.resolved
-        out: dict[str, Any] = {
-            "status": order.status,
-            "channel": order.channel,
-            "shop": order.shop,
-            "currency": order.currency,
-            "total": order.total,
-            "presale": order.presale,
-            "hold": order.hold or "",
-            "coupon": any(d.kind == "coupon" for d in order.discounts),
-            "missing": self.missing_fields,
-            "lines": [_line_map(line) for line in found.lines],
-            "unmapped": [
-                {"line": u.line, "code": u.code or "", "why": u.why, "nearest": [list(n) for n in u.nearest]}
-                for u in found.unmapped
-            ],
-            "gifts_without_main": list(found.gifts_without_main),
-            "gifts_unknown": list(found.gifts_unknown),
-            "wrong_variants": list(found.wrong_variants),
-            "variants_unknown": list(found.variants_unknown),
-            "papers_missing": list(found.papers_missing),
-            "wrong_hs_codes": list(found.wrong_hs_codes),
-            "hs_codes_unknown": list(found.hs_codes_unknown),
-            "deals_unknown": self.deals_unknown,
-            "tags": self.tags,
-        }
-        number = identity.own(order)
-        if number is not None:
-            out["phone"] = number
-        if order.buyer.registered_at is not None:
-            out["account_age_ms"] = self.at - order.buyer.registered_at
+    def fields(self, asked: Iterable[str] | None = None) -> dict[str, Any]:
+        """What `order` is to expressions: these of its fields, all of them where none are named."""
+        out: dict[str, Any] = {}
+        for name in _FIELDS if asked is None else asked:
+            read = _FIELDS.get(name)
+            value = None if read is None else read(self)
+            if value is not None:
+                out[name] = value
         return out
+
+    @property
+    def unmapped(self) -> list[dict[str, Any]]:
+        """The lines that name no article of ours, with what they may be where a rule asks for that: it takes milliseconds."""
+        found = self.resolved.unmapped
+        if not found:
+            return []
+        like = self._catalogue.nearest if self.pack.asks_nearest else _nothing_like
+        return [
+            {"line": u.line, "code": u.code or "", "why": u.why, "nearest": [list(n) for n in like(u.text, self.received)]}
+            for u in found
+        ]
 
     def judge(self) -> tuple[dict[str, Finding], list[str]]:
         """Rules on the order alone: what fired, and what could not be judged."""
@@ -212,13 +212,13 @@ class Reading:
                 missing.append(judge.id)
         return findings, missing
 
-    def barred(self) -> tuple[set[str], set[str]]:
+    def barred(self) -> tuple[frozenset[str], set[str]]:
         """Entity rules that this order is no member of, and those among them that could not be judged."""
         if self._barred_rules is None:
             self._barred_rules = self._bar()
         return self._barred_rules
 
-    def _bar(self) -> tuple[set[str], set[str]]:
+    def _bar(self) -> tuple[frozenset[str], set[str]]:
         out: set[str] = set()
         missing: set[str] = set()
         for judge in self.pack.filtered:
@@ -238,7 +238,7 @@ class Reading:
             if foreign or (measure.distinct is not None and self.user is None):
                 missing.add(judge.id)
                 out.add(judge.id)
-        return out, missing
+        return frozenset(out), missing
 
     def kept(self, key: str) -> bool:
         """Whether the entity still keeps this order's fact when this revision is received, so that it can be withdrawn."""
@@ -254,9 +254,9 @@ class Reading:
     # -- what goes out -----------------------------------------------------------------------------------------------
 
     def facts(self) -> dict[str, Fact]:
-        """Entity -> what it is told, for each that the pack asks, without version and `since`."""
+        """Entity -> what it is told, for each that the pack asks, with `stamp`."""
         if self._told is None:
-            self._told = self._facts()
+            self._told, self._numbers = self._facts()
         return self._told
 
     def numbers(self) -> dict[str, int]:
@@ -264,39 +264,40 @@ class Reading:
 
         Of 64 bits: two that are equal say the same.
         """
-        if self._numbers is None:
-            self._numbers = {entity: _number(entity, fact) for entity, fact in self.facts().items()}
+        self.facts()
         return self._numbers
 
-    def _facts(self) -> dict[str, Fact]:
-        order = self.order
+    def _facts(self) -> tuple[dict[str, Fact], dict[str, int]]:
+        order, pack, user, late, deals = self.order, self.pack, self.user, self.late, self.deals
+        number, at, version, resolved, unsure = order.order_id, self.at, pack.version, self.resolved, self.unsure
+        stamp, since_ms = self.stamp
         out, _ = self.barred()
-        skus = tuple(sorted({line.sku for line in self.resolved.lines if line.sku is not None and not line.gift}))
-        total = order.total if order.currency == self.pack.policy.currency else None
-        place = identity.place(order.ship_to) if "user" in self.entities else None
+        skus = tuple(sorted({line.sku for line in resolved.lines if line.sku is not None and not line.gift}))
+        total = order.total if order.currency == pack.policy.currency else None
         facts: dict[str, Fact] = {}
+        numbers: dict[str, int] = {}
         for kind, entity_keys in self.entities.items():
-            barred = tuple(sorted(j.id for j in self.pack.by_kind.get(kind, ()) if j.id in out)) if out else ()
+            barred = pack.among(kind, out) if out else ()
+            shared = skus if kind in _SHARING else ()
+            place = identity.place(order.ship_to) if kind == "user" else None
+            quantity, sold, rates = 0, _NO_DEALS, _NO_RATES
             for key in entity_keys:
-                name = key.partition(":")[2]
-                blind = self.pack.stricter(kind, self.unsure[key]) if key in self.unsure else ()
+                without = barred
+                if key in unsure and (blind := pack.stricter(kind, unsure[key])):
+                    without = tuple(sorted({*barred, *blind}))
+                if kind == "sku":
+                    name = key[4:]
+                    quantity = resolved.pieces.get(name, 0)
+                    sold = tuple([deal for sku, deal in deals if sku == name]) if deals else ()
+                elif kind == "pair":
+                    name = key[5:]
+                    rates = tuple([rate for pair, rate in self._implied() if pair == name])
                 facts[key] = Fact(
-                    order.order_id,
-                    0,
-                    self.at,
-                    0,
-                    self.pack.version,
-                    enters=not self.late,
-                    user=self.user,
-                    total=total,
-                    skus=skus if kind in _SHARING else (),
-                    quantity=self.resolved.pieces.get(name, 0) if kind == "sku" else 0,
-                    place=place if kind == "user" else None,
-                    out=tuple(sorted({*barred, *blind})) if blind else barred,
-                    deals=tuple(d for sku, d in self.deals if sku == name) if kind == "sku" else (),
-                    conversions=tuple(rate for pair, rate in self._implied() if pair == name) if kind == "pair" else (),
-                )
-        return facts
+                    number, stamp, at, since_ms, version, not late, False, user, total, shared, quantity, place, without, sold, rates
+                )  # fmt: skip
+                said = _packed((key, user, total, shared, quantity, place, without, sold, rates))
+                numbers[key] = int.from_bytes(blake2b(said, digest_size=8).digest())
+        return facts, numbers
 
     def dossier(self, version: int, expects: dict[str, int], revisions: list[Revision], now: int) -> Dossier:
         """The order on its way to its verdict. expects: entity -> version of its fact. revisions: from which it is told since when a rule has fired on it."""
@@ -312,17 +313,15 @@ class Reading:
             first = since(revisions, _rule_number(rule))
             findings[rule] = Finding(finding.evidence, first, first)
         _, barred = self.barred()
-        asked = {key.partition(":")[0] for key in expects}
-        absent = {j.id for j in pack.asking if asked.isdisjoint(j.kinds)}
-        absent |= {j.id for j in pack.strict if not any(self._seen(j, key) for key in expects)}
-        if not self._converted:
-            absent -= {j.id for j in pack.by_kind.get("pair", ())}
-        if self.resolved.unmapped:
-            absent |= {j.id for j in pack.by_kind.get("sku", ())}
-        if self.late:
-            absent |= {j.id for j in pack.asking if j.windowed}
+        absent = pack.absent(
+            self._kinds(expects),
+            frozenset([j.id for j in pack.strict if not any(self._seen(j, key) for key in expects)]) if pack.strict else _NOBODY,
+            converted=self._converted,
+            unmapped=bool(self.resolved.unmapped),
+            late=self.late,
+        )
         filled, document = self._document()
-        units = msgspec.json.encode(self.resolved.units)
+        units = _json(self.resolved.units)
         return Dossier(
             order.order_id,
             version,
@@ -334,7 +333,7 @@ class Reading:
             self.first,
             expects,
             findings,
-            tuple(sorted({*missing, *barred, *absent})),
+            tuple(sorted({*missing, *barred, *absent})) if missing or barred else absent,
             tuple(self.tags),
             document,
             units,
@@ -342,6 +341,12 @@ class Reading:
             hashlib.sha256(document + units).hexdigest()[:16],
             now,
         )
+
+    def _kinds(self, keys: dict[str, int]) -> frozenset[str]:
+        """The kinds of these entities."""
+        if self._told is not None and keys.keys() == self._told.keys():
+            return frozenset(self.entities)
+        return frozenset([key.partition(":")[0] for key in keys])
 
     def _seen(self, judge: Judge, key: str) -> bool:
         """Whether a rule asks an entity: it is of its kinds, and known as surely as the rule needs."""
@@ -351,15 +356,22 @@ class Reading:
         """The order as it leaves, mapped and filled (JSON), and which fields were filled."""
         order, fill = self.order, self.pack.policy.fill
         filled: list[str] = []
-        changes: dict[str, Any] = {"lines": self.resolved.lines}
-        if not order.remark and "remark" in fill:
-            changes["remark"] = fill["remark"]
+        lines, remark, ship_to = self.resolved.lines, order.remark, order.ship_to
+        if not remark and "remark" in fill:
+            remark = fill["remark"]
             filled.append("remark")
-        if order.ship_to is not None and not order.ship_to.postcode and "postcode" in fill:
-            changes["ship_to"] = msgspec.structs.replace(order.ship_to, postcode=fill["postcode"])
+        if ship_to is not None and not ship_to.postcode and "postcode" in fill:
+            ship_to = msgspec.structs.replace(ship_to, postcode=fill["postcode"])
             filled.append("postcode")
-        return tuple(filled), msgspec.json.encode(msgspec.structs.replace(order, **changes))
+        return tuple(filled), _json(msgspec.structs.replace(order, lines=lines, remark=remark, ship_to=ship_to))
 
+
+_json = msgspec.json.Encoder().encode
+_packed = msgspec.msgpack.Encoder().encode
+
+_NOBODY: frozenset[str] = frozenset()
+_NO_DEALS: tuple[Deal, ...] = ()
+_NO_RATES: tuple[float, ...] = ()
 
 _SHARING = frozenset({"user", "person", "device", "ip", "segment", "payment", "address", "phone"})
 """Kinds of entities in which orders may share an article."""
@@ -367,6 +379,11 @@ _SHARING = frozenset({"user", "person", "device", "ip", "segment", "payment", "a
 
 def _units(amount: int, currency: str) -> float:
     return float(amount / 10 ** money.EXPONENT[currency])
+
+
+def _nothing_like(text: str, at: int) -> tuple[Near, ...]:
+    del text, at
+    return ()
 
 
 def _line_map(line: Line) -> dict[str, Any]:
@@ -382,6 +399,33 @@ def _line_map(line: Line) -> dict[str, Any]:
     }
 
 
+_FIELDS: dict[str, Callable[[Reading], Any]] = {
+    "status": lambda r: r.order.status,
+    "channel": lambda r: r.order.channel,
+    "shop": lambda r: r.order.shop,
+    "currency": lambda r: r.order.currency,
+    "total": lambda r: r.order.total,
+    "presale": lambda r: r.order.presale,
+    "hold": lambda r: r.order.hold or "",
+    "coupon": lambda r: any(d.kind == "coupon" for d in r.order.discounts),
+    "missing": lambda r: r.missing_fields,
+    "lines": lambda r: [_line_map(line) for line in r.resolved.lines],
+    "unmapped": lambda r: r.unmapped,
+    "gifts_without_main": lambda r: [*r.resolved.gifts_without_main],
+    "gifts_unknown": lambda r: [*r.resolved.gifts_unknown],
+    "wrong_variants": lambda r: [*r.resolved.wrong_variants],
+    "variants_unknown": lambda r: [*r.resolved.variants_unknown],
+    "papers_missing": lambda r: [*r.resolved.papers_missing],
+    "wrong_hs_codes": lambda r: [*r.resolved.wrong_hs_codes],
+    "hs_codes_unknown": lambda r: [*r.resolved.hs_codes_unknown],
+    "deals_unknown": lambda r: r.deals_unknown,
+    "tags": lambda r: r.tags,
+    "phone": lambda r: identity.own(r.order),
+    "account_age_ms": lambda r: None if r.order.buyer.registered_at is None else r.at - r.order.buyer.registered_at,
+}
+"""What expressions may read of `order`; what is None is not there for them."""
+
+
 def since(revisions: list[Revision], said: int) -> int:
     """received_at of the first record from which on, without a break up to the last that says it, the order has said this."""
     if len(revisions) == 1:
@@ -393,11 +437,6 @@ def since(revisions: list[Revision], said: int) -> int:
         elif first:
             break
     return first or revisions[-1].received_at
-
-
-def _number(entity: str, fact: Fact) -> int:
-    said = (entity, fact.user, fact.total, fact.skus, fact.quantity, fact.place, fact.out, fact.deals, fact.conversions)
-    return int.from_bytes(hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=8).digest())
 
 
 def _rule_number(rule: str) -> int:

@@ -30,7 +30,7 @@ _moment = lru_cache(maxsize=1024)(times.parse)
 
 def check(order: Order, lines: Sequence[Line], articles: dict[str, Article]) -> Given:
     """Every gift line of an order. lines: mapped; articles: by line id."""
-    if not any(line.gift for line in lines):
+    if not [line for line in lines if line.gift]:
         return _NONE
     mains = [line for line in lines if not line.gift]
     unsure = any(line.sku is None for line in mains)

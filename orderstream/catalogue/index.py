@@ -21,6 +21,12 @@ MAX_DEPTH = 16
 MAX_IN_ALL = 10**6
 """Pieces that one bundle comes apart into; times an order's quantity they still fit 64 bits."""
 
+MAX_NAMED, MAX_SCOPES = 200_000, 1_000
+"""Codes whose articles are remembered, and shops at a time, before they are looked up anew; a scope has the catalogue's codes at most."""
+
+SLICE = 256
+"""Names that are compared first; each further slice is four times as long."""
+
 Near = tuple[str, str, int]
 
 
@@ -37,7 +43,8 @@ class Catalogue:
         self._by_name: dict[str, set[str]] = {}
         self._times: list[int] = []
         self._parts: dict[tuple[str, int], dict[str, int]] = {}
-        self._names: tuple[int, dict[str, str], dict[str, str]] | None = None
+        self._named: dict[tuple[str, str, int], Named] = {}
+        self._names: tuple[int, dict[str, str], dict[str, list[str]]] | None = None
         self._nearest: dict[tuple[str, int, int], tuple[Near, ...]] = {}
         self.size = 0
         for at, article in articles:
@@ -72,6 +79,7 @@ class Catalogue:
         if place == len(self._times) or self._times[place] != at:
             self._times.insert(place, at)
         self._parts.clear()
+        self._named.clear()
         self._nearest.clear()
         self._names = None
         self.size += 1
@@ -114,6 +122,17 @@ class Catalogue:
                 return sorted(found)
         return []
 
+    def named(self, channel: str, shop: str, at: int) -> Named:
+        """What `skus` gives of a shop's codes, as the articles that they are at `at`, by code."""
+        # what holds changes only where an entry begins: between two of them one answer does
+        scope = (channel, shop, bisect.bisect_right(self._times, at))
+        found = self._named.get(scope)
+        if found is None:
+            if sum(map(len, self._named.values())) > MAX_NAMED or len(self._named) > MAX_SCOPES:
+                self._named.clear()
+            found = self._named[scope] = Named(self, channel, shop, at)
+        return found
+
     def codes(self, at: int) -> dict[tuple[str, str | None, str], list[str]]:
         """(channel, shop or None, code) -> the articles that it names as of `at`."""
         found: dict[tuple[str, str | None, str], list[str]] = {}
@@ -135,18 +154,21 @@ class Catalogue:
         cached = self._nearest.get((text, era, most))
         if cached is None:
             names, spelled = self._names_of(era, at)
-            hits = process.extract(plain(text), spelled, scorer=fuzz.WRatio, limit=most, score_cutoff=30)
-            cached = tuple((str(sku), names[sku], int(score)) for _, score, sku in sorted(hits, key=lambda h: (-int(h[1]), h[2])))
+            hits = _most_like(plain(text), spelled, most)
+            cached = tuple((sku, names[sku], int(score)) for score, sku in sorted(hits, key=lambda h: (-int(h[0]), h[1])))
             if len(self._nearest) > 10_000:
                 self._nearest.clear()
             self._nearest[text, era, most] = cached
         return cached
 
-    def _names_of(self, era: int, at: int) -> tuple[dict[str, str], dict[str, str]]:
-        """SKU -> name, and SKU -> name as it is compared; kept for the era that was asked last."""
+    def _names_of(self, era: int, at: int) -> tuple[dict[str, str], dict[str, list[str]]]:
+        """SKU -> name, and name as it is compared -> the SKUs that bear it; kept for the era that was asked last."""
         if self._names is None or self._names[0] != era:
             names = {article.sku: article.name for article in self.articles(at)}
-            self._names = (era, names, {sku: plain(name) for sku, name in names.items()})
+            spelled: dict[str, list[str]] = {}
+            for sku, name in names.items():
+                spelled.setdefault(plain(name), []).append(sku)
+            self._names = (era, names, spelled)
         return self._names[1:]
 
     # -- bundles ---------------------------------------------------------------------------------------------------
@@ -206,3 +228,44 @@ class Catalogue:
                     if str(error) not in said:
                         said.add(str(error))
                         yield error
+
+
+class Named(dict[str, tuple[Article, ...]]):
+    """The articles that a shop's codes name at a time; looked up when a code is first asked for."""
+
+    def __init__(self, catalogue: Catalogue, channel: str, shop: str, at: int) -> None:
+        super().__init__()
+        self._asked = (catalogue, channel, shop, at)
+
+    def __missing__(self, code: str) -> tuple[Article, ...]:
+        catalogue, channel, shop, at = self._asked
+        articles = (catalogue.article(sku, at) for sku in catalogue.skus(channel, shop, code, at))
+        found = tuple(article for article in articles if article is not None)
+        # a code that names nothing is anybody's text: only the catalogue's own are kept
+        if found:
+            self[code] = found
+        return found
+
+
+def _most_like(text: str, spelled: dict[str, list[str]], most: int) -> list[tuple[float, str]]:
+    """The `most` SKUs whose names are most like a text, (likeness, SKU); of those alike the first by SKU.
+
+    spelled: by SKU, each name once, however many variants bear it. Slice by slice: what is less like than the best so far cannot win
+    any more, and to find that out takes a fraction of what its likeness takes.
+    """
+    best: list[tuple[float, str]] = []
+    least = 30.0
+    names = list(spelled)
+    at, size = 0, SLICE
+    while at < len(names):
+        hits = process.extract(text, names[at : at + size], scorer=fuzz.WRatio, limit=most, score_cutoff=least)
+        best += [(score, sku) for name, score, _ in hits for sku in spelled[name]]
+        best = sorted(best, key=_by_likeness)[:most]
+        if len(best) == most:
+            least = best[-1][0]
+        at, size = at + size, size * 4
+    return best
+
+
+def _by_likeness(hit: tuple[float, str]) -> tuple[float, str]:
+    return -hit[0], hit[1]

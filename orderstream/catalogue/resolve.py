@@ -1,6 +1,6 @@
 """An order read with the catalogue: its lines as our articles, what does not fit, and what leaves together.
 
-Law: a code that maps to no article, or to two, or to a bundle that can't be taken apart, is said so with the nearest names.
+Law: a code that maps to no article, or to two, or to a bundle that can't be taken apart, is said so.
 What the order or the catalogue does not tell is unknown, never fine.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 
 from orderstream.catalogue import colours, gifts, units
 from orderstream.catalogue.article import Article, Colour
-from orderstream.catalogue.index import BundleError, Catalogue, Near
+from orderstream.catalogue.index import BundleError, Catalogue
 from orderstream.identity import plain
 from orderstream.orders import Line, Order, Unit
 
@@ -23,13 +23,13 @@ _HS_CODE = re.compile(r"\d{6}(\d{2}){0,2}(\d{3})?")
 class Unmapped(msgspec.Struct, frozen=True, gc=False):
     """A line whose code names no article ("unknown"), several ("ambiguous"), or a bundle that can't be taken apart ("cycle: …").
 
-    nearest: [sku, name, likeness 0-100].
+    text: what the channel calls the article: `Catalogue.nearest` says what that is like.
     """
 
     line: str
     code: str | None
     why: str
-    nearest: tuple[Near, ...]
+    text: str
 
 
 class Resolved(msgspec.Struct, gc=False):
@@ -62,18 +62,20 @@ def resolve(order: Order, catalogue: Catalogue, at: int) -> Resolved:
     by_line: dict[str, dict[str, int]] = {}
     unmapped: list[Unmapped] = []
     pieces: dict[str, int] = {}
+    named = catalogue.named(order.channel, order.shop, at)
     for line in order.lines:
-        skus = catalogue.skus(order.channel, order.shop, line.code, at) if line.code is not None else []
-        article = catalogue.article(skus[0], at) if len(skus) == 1 else None
-        why = "ambiguous" if skus else "unknown"
+        found = named[line.code] if line.code is not None else ()
+        article = found[0] if len(found) == 1 else None
+        why = "ambiguous" if found else "unknown"
         if article is not None:
             try:
-                by_line[line.id] = catalogue.pieces(article.sku, line.quantity, at)
+                by_line[line.id] = (
+                    catalogue.pieces(article.sku, line.quantity, at) if article.components else {article.sku: line.quantity}
+                )
             except BundleError as error:
                 article, why = None, str(error)
         if article is None:
-            text = line.title or line.code or ""
-            unmapped.append(Unmapped(line.id, line.code, why, catalogue.nearest(text, at)))
+            unmapped.append(Unmapped(line.id, line.code, why, line.title or line.code or ""))
             lines.append(line if line.gift is not None else msgspec.structs.replace(line, gift=False))
             continue
         gift = line.gift if line.gift is not None else article.gift is not None and line.price == 0
@@ -81,13 +83,19 @@ def resolve(order: Order, catalogue: Catalogue, at: int) -> Resolved:
         articles[line.id] = article
         for sku, count in by_line[line.id].items():
             pieces[sku] = pieces.get(sku, 0) + count
-    found = Resolved(tuple(lines), articles, pieces, units=(), unmapped=tuple(unmapped))
-    given = gifts.check(order, found.lines, articles)
-    found.gifts_without_main, found.gifts_unknown = given.without_main, given.unknown
-    _check_variants(found, order, catalogue, at)
-    _check_papers(found, order)
-    found.units, found.unplaced = units.split(order, found.lines, articles, by_line, given.goes_with, catalogue, at)
-    return found
+    read = Resolved(tuple(lines), articles, pieces, units=(), unmapped=tuple(unmapped))
+    _check_variants(read, order, catalogue, at)
+    one = units.ordinary(order, lines, articles)
+    if one is not None and order.customs is None:
+        ids = tuple([line.id for line in lines])
+        read.units = (Unit("own", pieces, one.place, ids, None, order.total),)
+        read.hs_codes_unknown = ids
+        return read
+    given = gifts.check(order, read.lines, articles)
+    read.gifts_without_main, read.gifts_unknown = given.without_main, given.unknown
+    _check_papers(read, order)
+    read.units, read.unplaced = units.split(order, read.lines, articles, by_line, given.goes_with, catalogue, at)
+    return read
 
 
 COLOUR_KEYS = frozenset(plain(k) for k in ("颜色", "颜色分类", "色", "colour", "color", "主要颜色", "款式颜色"))

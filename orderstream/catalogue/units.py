@@ -75,6 +75,20 @@ def split(
     ), unplaced
 
 
+def ordinary(order: Order, lines: Sequence[Line], articles: dict[str, Article]) -> Article | None:
+    """The first of articles that all leave together: each our own, there, whole and of one place; None for any other order."""
+    if order.presale or not lines or len(articles) != len(lines):
+        return None
+    first = articles[lines[0].id]
+    for line in lines:
+        article = articles[line.id]
+        if line.gift or article.components or article.presale or article.ships_at is not None or article.customs is not None:
+            return None
+        if article.place != first.place:
+            return None
+    return first
+
+
 def share(total: int, weights: Sequence[int]) -> list[int]:
     """A total in parts like its weights, to the last coin: what is left over goes to the largest remainders, the first ones first.
 

@@ -44,6 +44,7 @@ MAX_ID = 128
 _MAX_DIGITS = 28
 """Digits of an amount: past them decimal arithmetic would round before anybody could refuse."""
 
+_AMOUNTS = (str, Decimal, int)
 _AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 _TIME = re.compile(r"([0-9-]{10})[ T]([0-9:]{8}(?:\.[0-9]{1,9})?)(Z|[+-][0-9]{2}:?[0-9]{2})?")
 _MILLISECONDS = 10**11
@@ -94,14 +95,14 @@ def document(body: bytes) -> Any:
     if text.startswith("\ufeff"):
         raise Fault("not-json", "内容以 BOM 开头，请去掉", "the body begins with a byte order mark: leave it out")
     # before anything is built: what is refused here has cost a walk over its bytes
-    brackets = sum(map(text.count, "[]{}"))
-    if brackets > MAX_BRACKETS or text.count(",") > MAX_COMMAS:
+    begun = text.count("[") + text.count("{")
+    if begun + text.count("]") + text.count("}") > MAX_BRACKETS or text.count(",") > MAX_COMMAS:
         zh, en = f"超过 {MAX_BRACKETS} 个括号或 {MAX_COMMAS} 个逗号", f"more than {MAX_BRACKETS} brackets or {MAX_COMMAS} commas"
         raise Fault("too-many-values", zh, en)
-    if brackets > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    if begun > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise Fault("too-deep", f"嵌套超过 {MAX_DEPTH} 层", f"nested deeper than {MAX_DEPTH}")
     try:
-        found = json.loads(text, parse_float=_fraction, parse_constant=_no_constant, object_pairs_hook=_once)
+        found = _STRICT.decode(text)
         # Python's reader lets half a surrogate pair through, which no UTF-8 can hold
         if _SURROGATE.search(text):
             orjson.loads(body)
@@ -151,6 +152,9 @@ def _fraction(text: str) -> Decimal:
     if math.isinf(float(text)):
         raise OverflowError(text[:64])
     return Decimal(text)
+
+
+_STRICT = json.JSONDecoder(parse_float=_fraction, parse_constant=_no_constant, object_pairs_hook=_once)
 
 
 def _depth(text: str) -> int:
@@ -323,6 +327,9 @@ def amount(value: Any, currency: str, field: str) -> int:
 
 
 def _minor(value: Any, currency: str) -> int:
+    quick = money.plain(value, currency) if type(value) in _AMOUNTS else None
+    if quick is not None:
+        return quick
     if isinstance(value, str):
         if not _AMOUNT.fullmatch(value):
             raise money.AmountError("is not a plain decimal number")

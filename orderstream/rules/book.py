@@ -60,6 +60,9 @@ class PackBook:
         """The pack in force at a time; before the first activation, the first one's. Raises NoPackError where there is none."""
         if not self._activations:
             raise NoPackError("no rule pack is active: orderstream rules publish DIR")
+        last = self._activations[-1]
+        if last.at <= ms:
+            return self.pack(last.version)
         index = bisect.bisect_right(self._activations, ms, key=lambda a: a.at)
         return self.pack(self._activations[max(index - 1, 0)].version)
 

@@ -179,20 +179,20 @@ class _Parser:
         kind, value = self.tokens[self.at]
         self.at += 1
         if kind == "int" and int(value) < _MOST:
-            return _constant(int(value))
+            return _Constant(int(value))
         if kind == "float":
-            return _constant(float(value))
+            return _Constant(float(value))
         if kind == "text":
-            return _constant(value[1:-1])
+            return _Constant(value[1:-1])
         if kind != "name":
             raise _Unknown
         if self._next("("):
             return self._function(value)
         if value in ("true", "false"):
-            return _constant(value == "true")
+            return _Constant(value == "true")
         if value in _WORDS:
             raise _Unknown
-        return _variable(value)
+        return _Variable(value)
 
     def _function(self, name: str) -> Closure:
         if name == "size":
@@ -246,21 +246,48 @@ def _string(value: Any) -> str:
 _CONVERT: dict[str, Callable[[Any], Any]] = {"double": _double, "int": _int, "string": _string}
 
 
-def _constant(value: Any) -> Closure:
-    return lambda _: value
+class _Constant:
+    """A literal. Who meets one need not ask for it at every order."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, _: Env) -> Any:
+        return self.value
 
 
-def _variable(name: str) -> Closure:
-    def run(env: Env) -> Any:
+class _Variable:
+    """A name. Its fields are read in one step, as most of what expressions read is `order.total`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, env: Env) -> Any:
         try:
-            return env[name]
+            return env[self.name]
         except KeyError:
             raise Undecided from None
 
-    return run
-
 
 def _field(of: Closure, name: str) -> Closure:
+    if isinstance(of, _Variable):
+        variable = of.name
+
+        def read(env: Env) -> Any:
+            try:
+                held = env[variable]
+                if type(held) is dict:
+                    return held[name]
+            except KeyError:
+                pass
+            raise Undecided
+
+        return read
+
     def run(env: Env) -> Any:
         held = of(env)
         if type(held) is dict and name in held:
@@ -298,6 +325,16 @@ def _compared(op: str, left: Closure, right: Closure) -> Closure:
     function = _COMPARE[op]
     # the library orders what is no number or text in its own way
     known = _FLAT if op in ("==", "!=") else (int, str, float)
+    if isinstance(right, _Constant) and type(right.value) in known:
+        value, kind = right.value, type(right.value)
+
+        def measured(env: Env) -> bool:
+            a = left(env)
+            if type(a) is kind and a == a:  # noqa: PLR0124  NaN is the library's
+                return function(a, value)
+            raise Undecided
+
+        return measured
 
     def run(env: Env) -> bool:
         a, b = left(env), right(env)
@@ -310,6 +347,10 @@ def _compared(op: str, left: Closure, right: Closure) -> Closure:
 
 def _reckoned(op: str, left: Closure, right: Closure) -> Closure:
     function = _RECKON[op]
+    if op == "*" and isinstance(right, _Constant) and type(right.value) is int:
+        return _scaled(left, right.value)
+    if op == "*" and isinstance(left, _Constant) and type(left.value) is int:
+        return _scaled(right, left.value)
 
     def run(env: Env) -> Any:
         a, b = left(env), right(env)
@@ -324,6 +365,16 @@ def _reckoned(op: str, left: Closure, right: Closure) -> Closure:
             return function(a, b)
         elif type(a) is str and type(b) is str and op == "+":
             return a + b
+        raise Undecided
+
+    return run
+
+
+def _scaled(of: Closure, by: int) -> Closure:
+    def run(env: Env) -> int:
+        a = of(env)
+        if type(a) is int and -_MOST <= (found := a * by) < _MOST:
+            return found
         raise Undecided
 
     return run
@@ -382,7 +433,7 @@ def _member(one: Closure, of: Closure) -> Closure:
         a, held = one(env), of(env)
         if type(a) is str and type(held) is dict:
             return a in held
-        if type(a) in (str, int) and type(held) is list and all(type(b) is type(a) for b in held):
+        if type(a) in (str, int) and type(held) is list and {type(a)}.issuperset(map(type, held)):
             return a in held
         raise Undecided
 
@@ -412,24 +463,30 @@ def _asked(function: Callable[[str, str], bool], of: Closure, argument: Closure)
 
 
 def _looped(name: str, of: Closure, variable: str, body: Closure) -> Closure:
+    maps, filters = name == "map", name == "filter"
+    gathers = maps or filters
+    # what the first item to say it ends a search with: `exists` is true then, `all` is false
+    ends = None if gathers else name == "exists"
+
     def run(env: Env) -> Any:
         held = of(env)
         if type(held) is not list:
             raise Undecided
+        if not held:
+            return [] if gathers else not ends
         inner = dict(env)
         found: list[Any] = []
         for item in held:
             inner[variable] = item
             told = body(inner)
-            if name == "map":
+            if maps:
                 found.append(told)
             elif type(told) is not bool:
                 raise Undecided
-            elif name == "filter":
-                if told:
-                    found.append(item)
-            elif told is (name == "exists"):
+            elif told is ends:
                 return told
-        return found if name in ("map", "filter") else name == "all"
+            elif filters and told:
+                found.append(item)
+        return found if gathers else not ends
 
     return run

@@ -36,6 +36,7 @@ HISTORY = 180 * times.DAY
 _T = TypeVar("_T")
 _ORDER_FIELD = re.compile(r"\border\.(\w+)")
 _WHOLE_ORDER = re.compile(r"\border\b(?!\.)")
+_COUNTED = re.compile(r"\bsize\(order\.unmapped\)")
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
@@ -195,6 +196,8 @@ class Pack:
         self._handed: dict[str, Any] = {}
         self._kinds: dict[str, Judges] = {}
         self._stricter: dict[tuple[str, int], tuple[str, ...]] = {}
+        self._absent: dict[tuple[object, ...], tuple[str, ...]] = {}
+        self._among: dict[tuple[str, frozenset[str]], tuple[str, ...]] = {}
         self.judges: dict[str, Judge] = {}
         for rule in self.rules.values():
             _check(rule)
@@ -256,12 +259,20 @@ class Pack:
         return self._context
 
     @cached_property
-    def order_fields(self) -> frozenset[str] | None:
+    def order_fields(self) -> tuple[str, ...] | None:
         """The fields of `order` that any expression reads; None where that can't be told from its text."""
-        sources = [s for j in self.judges.values() for n in j.programs if (s := getattr(j.rule, n)) is not None]
+        sources = self._sources()
         if any(_WHOLE_ORDER.search(s) for s in sources):
             return None
-        return frozenset(name for s in sources for name in _ORDER_FIELD.findall(s))
+        return tuple(sorted({name for s in sources for name in _ORDER_FIELD.findall(s)}))
+
+    @cached_property
+    def asks_nearest(self) -> bool:
+        """Whether any expression may read what an unmapped line is like: none does that only counts those lines."""
+        return self.order_fields is None or any("unmapped" in _COUNTED.sub("", s) for s in self._sources())
+
+    def _sources(self) -> list[str]:
+        return [s for j in self.judges.values() for n in j.programs if (s := getattr(j.rule, n)) is not None]
 
     @cached_property
     def keep(self) -> dict[str, int]:
@@ -281,6 +292,40 @@ class Pack:
     def kinds(self) -> frozenset[str]:
         """Entity kinds that the rules of this pack ask."""
         return frozenset(self.by_kind)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Entity kinds that an order's keys are made for: an account's in any case."""
+        return self.kinds | {"user"}
+
+    def absent(
+        self, asked: frozenset[str], unseen: frozenset[str], *, converted: bool, unmapped: bool, late: bool
+    ) -> tuple[str, ...]:
+        """Rules that find nothing to judge in an order, sorted. asked: kinds of entities that it has; unseen: of `strict` those
+        that see none of them. converted: money was converted; unmapped: an article is not known; late: no windows.
+        """
+        case = (asked, unseen, converted, unmapped, late)
+        found = self._absent.get(case)
+        if found is None:
+            out = {j.id for j in self.asking if asked.isdisjoint(j.kinds)} | unseen
+            if not converted:
+                out -= {j.id for j in self.by_kind.get("pair", ())}
+            if unmapped:
+                out |= {j.id for j in self.by_kind.get("sku", ())}
+            if late:
+                out |= {j.id for j in self.asking if j.windowed}
+            found = tuple(sorted(out))
+            _keep(self._absent, case, found)
+        return found
+
+    def among(self, kind: str, rules: frozenset[str]) -> tuple[str, ...]:
+        """Those of these rules that ask a kind of entity, sorted."""
+        case = (kind, rules)
+        found = self._among.get(case)
+        if found is None:
+            found = tuple(sorted(j.id for j in self.by_kind.get(kind, ()) if j.id in rules))
+            _keep(self._among, case, found)
+        return found
 
     @cached_property
     def least(self) -> dict[str, int]:
@@ -324,6 +369,18 @@ class Pack:
             raise PackError(f"{self.version} has no rule {', '.join(strange)}")
         off = {r: msgspec.structs.replace(self.rules[r], tag_only=True) for r in rule_ids}
         return Pack(self.policy, {**self.rules, **off})
+
+
+MAX_CASES = 10_000
+"""Answers that a pack remembers: orders differ in few ways, and nobody has promised it."""
+
+_Case = TypeVar("_Case")
+
+
+def _keep(known: dict[_Case, tuple[str, ...]], case: _Case, found: tuple[str, ...]) -> None:
+    if len(known) >= MAX_CASES:
+        known.clear()
+    known[case] = found
 
 
 class _Content(msgspec.Struct, forbid_unknown_fields=True):

@@ -7,13 +7,15 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rapidfuzz import fuzz, process
 
-from orderstream.catalogue import BundleError, Catalogue, CatalogueError, read_article, resolve
+from orderstream.catalogue import BundleError, Catalogue, CatalogueError, index, read_article, resolve, units
 from orderstream.catalogue.index import MAX_DEPTH
 from orderstream.catalogue.units import share
-from orderstream.orders import Line, Order
+from orderstream.identity import plain
+from orderstream.orders import Customs, Line, Order
 from orderstream.times import text
 
 T = 1_794_326_402_000
@@ -307,3 +309,81 @@ def test_what_is_nearest_does_not_depend_on_who_asked_before() -> None:
         return [[sku for sku, _, _ in catalogue.nearest("收纳架 大", at)] for at in times]
 
     assert names(T - 1, T) == names(T, T - 1)[::-1] == [["A"], ["B", "A"]]
+
+
+WORDS = ("收纳架", "置物架", "厨房", "大号", "小号", "米白", "rack", "sku-0012", "sku-0021")
+
+
+@steady
+@given(
+    st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join), min_size=1, max_size=12),
+    st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join),
+    st.integers(1, 4),
+)
+@example(["sku-0012", "sku-9921", "sku-0021"], "sku-0012", 2)
+def test_what_is_nearest_is_what_a_look_at_every_article_finds(names: list[str], asked: str, most: int) -> None:
+    """However the names are gone through, and however many articles bear one: the same ones, in the same order."""
+    lines = [{"sku": f"S{n:02d}", "name": name} for n, name in enumerate(names)]
+    every = {line["sku"]: plain(line["name"]) for line in lines}
+    hits = process.extract(plain(asked), every, scorer=fuzz.WRatio, limit=most, score_cutoff=30)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "SLICE", 2)
+        found = goods(*lines).nearest(asked, T, most)
+
+    assert [(sku, score) for sku, _, score in found] == [
+        (sku, int(score)) for _, score, sku in sorted(hits, key=lambda h: (-int(h[1]), h[2]))
+    ]
+
+
+def test_what_a_code_names_is_asked_anew_where_it_may_be_another() -> None:
+    """Another shop, another time, an article that has come since: each has its own answer."""
+    catalogue = goods({"sku": "A", "codes": code("x")}, {"sku": "B", "codes": [{"channel": "api", "shop": "own", "code": "x"}]})
+    catalogue.add(*read_article(json.dumps({"sku": "A", "name": "A", "at": text(T), "codes": []})))
+
+    def named(shop: str, at: int) -> list[str]:
+        return [article.sku for article in catalogue.named("api", shop, at)["x"]]
+
+    assert [named("main", T - 1), named("own", T - 1), named("main", T), named("own", T)] == [["A"], ["B"], [], ["B"]]
+    catalogue.add(*read_article(json.dumps({"sku": "C", "name": "C", "codes": code("x")})))
+    assert [named("main", T - 1), named("own", T - 1), named("main", T)] == [["A", "C"], ["B"], ["C"]]
+
+
+def test_texts_that_name_nothing_are_not_kept() -> None:
+    """A code is anybody's text: only the catalogue's own are remembered, and of those no more than so many."""
+    catalogue = goods({"sku": "A", "codes": code("x")})
+    scope = catalogue.named("api", "main", T)
+
+    assert [len(scope["y"]), len(scope["x"])] == [0, 1]
+    assert list(scope) == ["x"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "MAX_SCOPES", 3)
+        for shop in range(20):
+            assert catalogue.named("api", f"s{shop}", T)["x"]
+        assert len(catalogue._named) <= 5
+
+
+@steady
+@given(data=st.data())
+def test_an_ordinary_order_is_split_as_any_other(data: st.DataObject) -> None:
+    """Where all leaves together there is nothing to work out, and what is worked out is the same."""
+    more: st.SearchStrategy[Record] = st.fixed_dictionaries(
+        {},
+        optional={
+            "place": st.sampled_from(["hangzhou", "ningbo"]),
+            "presale": st.booleans(),
+            "customs": st.just({"required": ["hs_code"]}),
+        },
+    )
+    lines = [{"sku": sku, "codes": code(sku), **data.draw(more)} for sku in "ABC"]
+    sold = st.builds(lambda sku, n, price: (sku, n, price), st.sampled_from("ABCx"), st.integers(1, 3), st.integers(0, 999))
+    drawn = data.draw(st.lists(sold, min_size=1, max_size=4))
+    papers = data.draw(st.none() | st.just(Customs({"0": "9403208000"})))
+    one = order(*(Line(str(n), *line) for n, line in enumerate(drawn)), presale=data.draw(st.booleans()), customs=papers)
+
+    short = resolve(one, goods(*lines), T)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "ordinary", lambda *_: None)
+        long = resolve(one, goods(*lines), T)
+
+    assert short == long

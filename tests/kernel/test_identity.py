@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from orderstream import addresses, identity, phones
+from orderstream import addresses, identity, phones, places
 from orderstream.catalogue import Catalogue
 from orderstream.identity import LADDER, LIKELY, SURE, WEAK, Keys
 from orderstream.orders import CHANNELS, Address, Buyer, Line, Order, Payment
@@ -214,6 +215,26 @@ def abroad(detail: str, **values: str) -> str | None:
 def test_spellings_of_one_address_abroad_meet(detail: str, values: dict[str, str]) -> None:
     """Abbreviations, accents, a state in full or in letters, the flat before or behind."""
     assert abroad(detail, **values) == abroad("12 Oak Street, Apt 5") is not None
+
+
+STREET = st.lists(
+    st.sampled_from(["12", "Oak", "Street", "Apt", "5th", "3rd", "Floor", "fl", "Hauptstrasse", "Strasse", "4", "suite", "O'Neill", "#7", "Ålesund"]),
+    min_size=1, max_size=7,
+).map(" ".join)  # fmt: skip
+
+
+@given(STREET)
+def test_plain_words_are_read_as_any_others(street: str) -> None:
+    """A street in which nothing is to be put together is read word by word; the long way says the same."""
+    short = abroad(street)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(addresses, "_SPOKEN", re.compile(""))
+        assert abroad(street) == short
+
+
+def test_no_division_is_written_in_latin_letters() -> None:
+    """So an address that is has none."""
+    assert not [d.name for d in places.divisions().values() if any(name.isascii() for name in d.names)]
 
 
 def test_doors_abroad_are_two() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -36,6 +37,23 @@ steady = settings(max_examples=60, derandomize=True, deadline=None)
 def test_amounts_there_and_back(minor: int, currency: str) -> None:
     """Minor units written as text and read again are the same, in currencies of none, two and three decimals."""
     assert money.minor(money.major(minor, currency), currency) == minor
+
+
+AMOUNTS = st.from_regex(r"-?[0-9]{0,12}(\.[0-9]{0,4})?", fullmatch=True) | st.sampled_from(
+    ["1e3", " 1", "1_0", "٣", "1.50\n", "01"]
+)
+
+
+@given(AMOUNTS | st.decimals(allow_nan=None) | st.integers(), st.sampled_from(("CNY", "JPY", "KWD")))
+def test_a_plain_amount_is_what_decimals_make_of_it(amount: Decimal | str | int, currency: str) -> None:
+    """The short way says what the long one says, or nothing."""
+    quick = money.plain(amount, currency)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(money, "plain", lambda *_: None)
+        if quick is not None:
+            assert money.minor(amount, currency) == quick
+        elif re.fullmatch("[0-9]{1,10}", str(amount)):
+            pytest.fail("as plain as can be")
 
 
 @pytest.mark.parametrize("amount", ["NaN", "Infinity", "-0.01", "1.005", "1e30", "", "1,00", str(money.MAX_MINOR)])
