@@ -112,13 +112,11 @@ class Detector:
         entity = self._entity(name)
         count = len(entity.entries)
         facts = [one for one in news if isinstance(one, Fact)]
-        concerned: dict[str, Entry] = {}
-        if facts:
-            concerned.update((entry.fact.order, entry) for entry in entity.apply(facts, self._packs))
+        concerned = entity.apply(facts, self._packs) if facts else {}
         if len(facts) < len(news):
             for one in news:
                 if not isinstance(one, Fact):
-                    concerned.update((entry.fact.order, entry) for entry in entity.learn(one, self._packs))
+                    concerned.update(entity.learn(one, self._packs))
         self.entries += len(entity.entries) - count
         if not entity.scheduled:
             # reference data of what nobody orders is to be forgotten too, but for the last

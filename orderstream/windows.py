@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ import msgspec
 
 from orderstream import outcomes, times
 from orderstream.facts import Answer, Came, Fact, Finding, Floor, News, Rate, Snooze, Stock, Trust, Update
-from orderstream.rules.pack import Judge, Pack, Values
+from orderstream.rules.pack import Judge, Judges, Pack, Values
 
 EVIDENCE_ORDERS = 20
 """At most so many other orders are named, the first by (time, id): later members then change no earlier evidence."""
@@ -83,20 +83,22 @@ class Fire:
 class Entry:
     """One order in an entity: its fact, and what has been judged of it so far."""
 
-    __slots__ = ("before", "fact", "findings", "fired", "fires", "judged", "marks", "missing", "profiles", "skus")
+    __slots__ = ("before", "fact", "findings", "fired", "fires", "judged", "judges", "marks", "missing", "profiles")
 
-    def __init__(self, fact: Fact, before: tuple[int, ...] = ()) -> None:
+    def __init__(self, fact: Fact, judges: Judges, before: tuple[int, ...] = ()) -> None:
         # most orders meet nothing here: what is empty is shared, and made when it is first written
         self.fact = fact
+        self.judges = judges
+        """The rules of the fact's pack that ask this kind of entity."""
         self.before = before
         """Event times at which the order stood here with earlier versions of its fact."""
-        self.skus = _together(fact.skus)
         self.judged = False
         """Whether findings, missing and marks have been worked out, and follow every change from then on."""
         self.fired = False
         """Whether `fires` has been."""
         self.findings: dict[str, Finding] = _NOTHING
-        self.missing: frozenset[str] = frozenset()
+        self.missing: tuple[str, ...] = ()
+        """Rules that cannot judge it, sorted."""
         self.profiles: dict[str, bool | None] = _NOTHING
         """Rule -> whether its profile's condition holds: no other order has a part in that."""
         self.fires: dict[str, Fire] = _NOTHING
@@ -160,17 +162,14 @@ class Entity:
 
     # -- what changes it ---------------------------------------------------------------------------------------------
 
-    def apply(self, facts: Iterable[Fact], packs: Packs) -> list[Entry]:
-        """Takes facts in; the entries whose answer is new or another now, and all that a repeated fact concerns.
+    def apply(self, facts: Sequence[Fact], packs: Packs) -> dict[str, Entry]:
+        """Takes facts in; the entries, by order, whose answer is new or another now, and all that a repeated fact concerns.
 
         Many facts at once cost little more than one: every window that they fall into is judged once, after all are in.
         """
-        if not self.entries and self.rare is _NO_RARE:
-            facts = list(facts)
-            if len(facts) == 1 and facts[0].enters and not facts[0].gone:
-                return [self._first(facts[0], packs)]
+        if len(facts) == 1 and (touched := self._follow(facts[0], packs)) is not None:
+            return touched
         if self.dormant:
-            facts = list(facts)
             known = [e.fact.at for f in facts if (e := self.by_order.get(f.order)) is not None]
             self._wake([*known, *(f.at for f in facts)], packs)
         moved: list[int] = []
@@ -185,7 +184,8 @@ class Entity:
             if (old is not None and old.fact == fact) or (old is None and fact.gone and gone == fact):
                 repeated += [fact.at, *(old.before if old is not None else ())]
                 continue
-            self.span = max(self.span, packs(fact.pack).kind(self.kind).span)
+            judges = packs(fact.pack).kind(self.kind)
+            self.span = max(self.span, judges.span)
             if old is not None:
                 self._remove(old)
                 left.append(old)
@@ -195,14 +195,14 @@ class Entity:
                 continue
             self.rare.gone.pop(fact.order, None)
             past = () if old is None else old.before if old.fact.at == fact.at else (*old.before, old.fact.at)
-            entry = Entry(fact, past)
+            entry = Entry(fact, judges, past)
             fresh.append(entry)
             if fact.enters:
                 self._insert(entry)
                 moved.append(fact.at)
             else:
                 self._own().asking[fact.order] = entry
-        touched: dict[str, Entry] = {}
+        touched = {}
         self._rejudge(sorted(set(moved)), packs, touched)
         for entry in left:
             self._unmark(entry, packs, touched)
@@ -215,25 +215,51 @@ class Entity:
         for at in repeated:
             # the same again: answers that a crash may have swallowed are given again
             touched.update((e.fact.order, e) for e in self._concerned(at))
-        return list(touched.values())
+        return touched
 
-    def _first(self, fact: Fact, packs: Packs) -> Entry:
-        """Takes in the first that is known here, as most are the only one for ever: nothing can have changed beside it."""
-        entry = Entry(fact)
-        judges = packs(fact.pack).kind(self.kind)
+    def begin(self, fact: Fact, judges: Judges) -> Entry:
+        """Knows of one order, and nothing else; it has answered, if only with what it cannot judge."""
+        entry = Entry(fact, judges)
         self.span = judges.span
-        self.keys.append(_place(entry))
+        self.keys.append((fact.at, fact.order))
         self.entries.append(entry)
         self.by_order[fact.order] = entry
-        self._refire(entry, 0, judges.firing_alone, {})
-        entry.fired = True
-        self._judge(entry, packs, None, 0)
-        for rule in entry.fires:
-            self._mark(rule, entry, packs)
         return entry
 
-    def learn(self, update: Update, packs: Packs) -> list[Entry]:
-        """Takes reference data in; the entries whose answer is another now, or all that it holds for where it is a repeat."""
+    def _follow(self, fact: Fact, packs: Packs) -> dict[str, Entry] | None:
+        """Takes in an order that comes behind all others in time, as most do: no window but its own can have changed.
+
+        None, and nothing done, where it is no such order.
+        """
+        keys = self.keys
+        order = fact.order
+        if not fact.enters or fact.gone or order in self.by_order or (keys and fact.at <= keys[-1][0]):
+            return None
+        rare = self.rare
+        if rare is not _NO_RARE and (order in rare.asking or order in rare.gone):
+            return None
+        judges = packs(fact.pack).kind(self.kind)
+        if judges.span > self.span:
+            self.span = judges.span
+        index = len(keys)
+        entry = Entry(fact, judges)
+        keys.append((fact.at, order))
+        self.entries.append(entry)
+        self.by_order[order] = entry
+        entry.fired = True
+        touched = {order: entry}
+        refired: dict[str, list[int]] = {}
+        if judges.marking:
+            self._refire(entry, index, judges.marking, refired)
+        self._judge(entry, packs, None, index)
+        if refired:
+            # which earlier windows fire has a part in who is marked by which
+            self._wake([fact.at], packs)
+            self._remark(refired, packs, touched)
+        return touched
+
+    def learn(self, update: Update, packs: Packs) -> dict[str, Entry]:
+        """Takes reference data in; the entries, by order, whose answer is another now, or all that it holds for where it is a repeat."""
         if isinstance(update, Trust):
             # it changes who counts in windows: what they were must be known first
             for entry in self.entries:
@@ -254,7 +280,7 @@ class Entity:
         refired: dict[str, list[int]] = {}
         for index in range(low, high):
             entry = self.entries[index]
-            if isinstance(update, Came) and not packs(entry.fact.pack).kind(self.kind).remembering:
+            if isinstance(update, Came) and not entry.judges.remembering:
                 # no rule asks what came of others: a busy article's every return would have all its orders judged again
                 continue
             known = entry.judged
@@ -263,13 +289,13 @@ class Entity:
             if self._judge(entry, packs, None, index) or again or not known:
                 touched[entry.fact.order] = entry
             if isinstance(update, Trust):
-                self._refire(entry, index, packs(entry.fact.pack).kind(self.kind).marking, refired)
+                self._refire(entry, index, entry.judges.marking, refired)
         self._remark(refired, packs, touched)
         for entry in self.rare.asking.values():
             held = update.at <= entry.fact.at and (until is None or entry.fact.at < until)
             if held and (self._judge(entry, packs, None, -1) or again):
                 touched[entry.fact.order] = entry
-        return list(touched.values())
+        return touched
 
     def _shelf(self, update: Update) -> list[Any]:
         rare = self._own()
@@ -335,7 +361,7 @@ class Entity:
         self.keys.insert(index, key)
         self.entries.insert(index, entry)
         self.by_order[entry.fact.order] = entry
-        self.dormant += 1
+        self.dormant += not entry.fired
         self._forget_sums(index)
 
     def _remove(self, entry: Entry) -> None:
@@ -389,9 +415,8 @@ class Entity:
             past: tuple[int, ...] = ()
             if known is not None and not known.fact.gone and not one.gone:
                 past = known.before if known.fact.at == one.at else (*known.before, known.fact.at)
-            standing[one.order] = Entry(one, past)
-        spans = {version: packs(version).kind(self.kind).span for version in {e.fact.pack for e in standing.values()}}
-        self.span = max(spans.values(), default=0)
+            standing[one.order] = Entry(one, packs(one.pack).kind(self.kind), past)
+        self.span = max((entry.judges.span for entry in standing.values()), default=0)
         for order, entry in standing.items():
             if entry.fact.gone:
                 self._own().gone[order] = entry.fact
@@ -414,7 +439,7 @@ class Entity:
         for index in range(low, high):
             anchor = self.entries[index]
             if not anchor.fired:
-                self._refire(anchor, index, packs(anchor.fact.pack).kind(self.kind).marking, {})
+                self._refire(anchor, index, anchor.judges.marking, {})
                 self._awake(anchor)
 
     def _awake(self, anchor: Entry) -> None:
@@ -427,7 +452,7 @@ class Entity:
         asking = self.rare.asking.get(entry.fact.order) is entry
         self._judge(entry, packs, None, -1 if asking else bisect_left(self.keys, _place(entry)))
         if not asking:
-            for judge in packs(entry.fact.pack).kind(self.kind).marking:
+            for judge in entry.judges.marking:
                 self._mark(judge.id, entry, packs)
 
     # -- judging -----------------------------------------------------------------------------------------------------
@@ -457,7 +482,7 @@ class Entity:
                     break
                 index = bisect_left(self.keys, (moved[place], ""))
                 continue
-            judges = packs(anchor.fact.pack).kind(self.kind)
+            judges = anchor.judges
             if judges.marking:
                 self._refire(anchor, index, [j for j in judges.marking if self._reaches(j, last, at)], refired)
             self._awake(anchor)
@@ -465,15 +490,13 @@ class Entity:
                 fresh.append(anchor)
                 self._judge(anchor, packs, None, index)
                 touched[anchor.fact.order] = anchor
-            elif judges.windowed:
-                near = [j for j in judges.windowed if self._reaches(j, last, at)]
-                if near and self._judge(anchor, packs, near, index):
-                    touched[anchor.fact.order] = anchor
+            elif judges.windowed and self._judge_again(anchor, last, packs, index):
+                touched[anchor.fact.order] = anchor
             index += 1
         self._remark(refired, packs, touched)
         for entry in fresh:
             # a newcomer may fall into windows that fired before it came
-            for judge in packs(entry.fact.pack).kind(self.kind).marking:
+            for judge in entry.judges.marking:
                 self._mark(judge.id, entry, packs)
 
     def _reaches(self, judge: Judge, back: int, at: int) -> bool:
@@ -547,40 +570,67 @@ class Entity:
             if in_time:
                 return
 
+    def _judge_again(self, entry: Entry, last: int, packs: Packs, index: int) -> bool:
+        """Judges those windows of an order that reach back to a time; whether anything changed."""
+        changed = False
+        others: list[Judge] = []
+        for judge in entry.judges.windowed:
+            if not self._reaches(judge, last, entry.fact.at):
+                continue
+            if not judge.plain:
+                others.append(judge)
+                continue
+            fire = None if judge.of_pieces and entry.fact.quantity <= 0 else self._fire(judge, entry, index)
+            before = entry.findings.get(judge.id)
+            if fire is None:
+                if before is not None:
+                    entry.findings = {rule: f for rule, f in entry.findings.items() if rule != judge.id}
+                    changed = True
+                continue
+            finding = self._finding(judge, entry, fire, None)
+            if finding != before:
+                entry.findings = {**entry.findings, judge.id: finding}
+                changed = True
+        return (bool(others) and self._judge(entry, packs, others, index)) or changed
+
     def _judge(self, entry: Entry, packs: Packs, only: list[Judge] | None, index: int) -> bool:
         """Judges what concerns this order alone: profiles, and rules that mark the newest; whether anything changed.
 
         only: just these windows, the order itself and the profile being what they were. index: its place, -1 for a late order.
         """
         fact = entry.fact
-        pack = packs(fact.pack)
+        missing: list[str]
         if only is None:
-            kind = pack.kind(self.kind)
-            judges = kind.alone if len(self.entries) == 1 and fact.enters else kind.newest
+            judges = entry.judges.alone if fact.enters and self._lonely(fact.at, index) else entry.judges.newest
             findings: dict[str, Finding] = {}
-            missing: set[str] = set()
+            missing = []
             entry.profiles = _NOTHING
         else:
             judges = only
             findings = {rule: f for rule, f in entry.findings.items() if not any(j.id == rule for j in only)}
-            missing = {rule for rule in entry.missing if not any(j.id == rule for j in only)}
+            missing = [rule for rule in entry.missing if not any(j.id == rule for j in only)]
         context: Values | None = None
         for judge in judges:
             if judge.id in fact.out:
                 continue
-            measure = judge.rule.measure
             if judge.of_pieces and fact.quantity <= 0:
                 continue
+            if judge.plain and fact.enters:
+                plain = self._fire(judge, entry, index)
+                if plain is not None:
+                    findings[judge.id] = self._finding(judge, entry, plain, None)
+                continue
+            measure = judge.rule.measure
             if self._lacks(judge, entry) or (judge.windowed and not fact.enters):
-                missing.add(judge.id)
+                missing.append(judge.id)
                 continue
             if "profile" in judge.programs:
                 if only is None or judge.remembers:
-                    context = context or self._context(entry, pack, judge, index)
+                    context = context or self._context(entry, packs(fact.pack), judge, index)
                     entry.profiles = {**entry.profiles, judge.id: judge.test("profile", context)}
                 holds = entry.profiles[judge.id]
                 if holds is None:
-                    missing.add(judge.id)
+                    missing.append(judge.id)
                 if not holds:
                     continue
             fire: Fire | None = None
@@ -589,13 +639,19 @@ class Entity:
                 if fire is None:
                     continue
             if judge.explains:
-                context = context or self._context(entry, pack, judge, index)
+                context = context or self._context(entry, packs(fact.pack), judge, index)
             findings[judge.id] = self._finding(judge, entry, fire, context)
-        changed = not entry.judged or findings != entry.findings or missing != entry.missing
+        unable = tuple(sorted(missing)) if missing else ()
+        changed = not entry.judged or findings != entry.findings or unable != entry.missing
         entry.judged = True
         entry.findings = findings or _NOTHING
-        entry.missing = _together(tuple(sorted(missing)))
+        entry.missing = unable
         return changed
+
+    def _lonely(self, at: int, index: int) -> bool:
+        """Whether no window that ends at this place has another order in it."""
+        keys = self.keys
+        return (index == 0 or at - keys[index - 1][0] >= self.span) and (index + 1 == len(keys) or keys[index + 1][0] > at)
 
     def _lacks(self, judge: Judge, entry: Entry) -> bool:
         at = entry.fact.at
@@ -658,9 +714,9 @@ class Entity:
 
     def _fire(self, judge: Judge, anchor: Entry, index: int) -> Fire | None:
         """The window that ends at this order, if it fires."""
-        if len(self.entries) < judge.fewest or judge.id in anchor.fact.out or index < 0:
+        if index < 0 or self._fewer(judge, anchor.fact.at, index) or judge.id in anchor.fact.out:
             return None
-        trusts = self._trusts(judge.id, anchor.fact.at)
+        trusts = self._trusts(judge.id, anchor.fact.at) if self.rare.trusts else _NONE
         if any(not t.users for t in trusts):
             return None
         low, high = self._bounds(judge, anchor.fact.at)
@@ -676,10 +732,7 @@ class Entity:
                 return Fire(value, first, self._summed(judge, anchor, low, high, value))
             members = self.entries[low:high]
         else:
-            if high - low < (judge.at_least or 0) and measure.distinct is None:
-                return None
-            window = self.entries[low:high]
-            members = [e for e in window if _member(judge, anchor, e)]
+            members = [e for e in self.entries[low:high] if _member(judge, anchor, e)]
             value = len(members) if measure.count is not None else _distinct(members, trusts)
             if not judge.fires(value):
                 return None
@@ -689,6 +742,19 @@ class Entity:
                 return None
         first = [e.fact.order for e in members[: EVIDENCE_ORDERS + 1]]
         return Fire(value, first, self._found(judge, anchor, members, trusts))
+
+    def _fewer(self, judge: Judge, at: int, index: int) -> bool:
+        """Whether fewer orders than the rule needs are in the window that ends at this place."""
+        fewest = judge.fewest
+        if fewest <= 1:
+            return False
+        keys = self.keys
+        high = index + 1
+        if high < len(keys) and keys[high][0] == at:
+            high = bisect_left(keys, (at + 1, ""), high)
+        if high < fewest:
+            return True
+        return keys[high - fewest][0] < (times.day_start(at, self.zone) if judge.by_day else at - judge.span + 1)
 
     def _found(self, judge: Judge, anchor: Entry, members: list[Entry], trusts: list[Trust]) -> int:
         """When (ms) the record came with which this window first fired, the order that it ends at being there."""
@@ -754,7 +820,7 @@ class Entity:
             sums.append(total)
         return sums
 
-    def _nearest(self, judge: Judge, entry: Entry, index: int, missing: set[str]) -> Fire | None:
+    def _nearest(self, judge: Judge, entry: Entry, index: int, missing: list[str]) -> Fire | None:
         """Distance (km, one decimal) from the nearest of the buyer's other places in the window."""
         here = entry.fact.place
         measure = judge.rule.measure
@@ -766,7 +832,7 @@ class Entity:
             frauds = self._met(outcomes.FRAUDS, entry.fact.at)
             others = [e for e in others if e.fact.order not in frauds]
         if here is None or len(others) < measure.members:
-            missing.add(judge.id)
+            missing.append(judge.id)
             return None
         if any(not t.users or entry.fact.user in t.users for t in self._trusts(judge.id, entry.fact.at)):
             return None
@@ -869,7 +935,7 @@ def _others(fire: Fire, order: str) -> list[str]:
 def _member(judge: Judge, anchor: Entry, entry: Entry) -> bool:
     if judge.id in entry.fact.out:
         return False
-    return not judge.sharing or not anchor.skus.isdisjoint(entry.skus)
+    return not judge.sharing or not _together(anchor.fact.skus).isdisjoint(entry.fact.skus)
 
 
 def _distinct(members: Iterable[Entry], trusts: list[Trust]) -> int:
