@@ -12,14 +12,20 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from orderstream import times, wire
-from orderstream.facts import NO_FACT, NO_SOURCE, Answer, Fact, FactBatch, News
+from orderstream.facts import NO_FACT, NO_SOURCE, Answer, Fact, FactBatch, Finding, News
 from orderstream.pages import Page, page
-from orderstream.rules.pack import Pack
+from orderstream.rules.pack import Judges, Pack
 from orderstream.shelf import Frozen, Shelf
 from orderstream.windows import Entity, Entry, Packs
 
 PART = 500
 """Facts of one entity that are written down at once."""
+
+Held = Entity | Fact
+"""An entity; of which only one order is known, that has nothing to say of it but what it cannot judge: the order's fact."""
+
+_SILENT: dict[str, Finding] = {}
+"""Shared by all answers that find nothing; never written."""
 
 
 class Detector:
@@ -29,12 +35,16 @@ class Detector:
         self._sources = sources
         self._packs = packs
         self._zone = zone
-        self.entities: Shelf[Entity] = Shelf(self._freeze, self._thaw, sources, weigh=wire.length, outweighed=self._outweighed)
+        self.entities: Shelf[Held] = Shelf(self._freeze, self._thaw, sources, weigh=wire.length, outweighed=self._outweighed)
         self.position = 0
         """Of the next answer."""
         self._progress: dict[int, tuple[int, bool]] = {}
         self._versions: set[str] = set()
+        self._judges: dict[str, dict[str, Judges]] = {}
+        """Pack version -> kind of entity -> the rules that ask it."""
         self._keep: dict[str, int] = {}
+        self._waits: dict[str, int] = {}
+        """Kind of entity -> ms after an order's event time when it is looked whether it can be forgotten."""
         self.entries = 0
         """Orders kept in all entities of this partition."""
 
@@ -42,14 +52,35 @@ class Detector:
         """Takes a batch in. The answers: order -> entity -> the latest."""
         self._meet(batch.packs)
         out: dict[str, dict[str, Answer]] = {}
+        entities = self.entities
         for name, at, news in batch.items:
-            entity, concerned = self._tell(name, at, news)
-            for entry in concerned:
-                out.setdefault(entry.fact.order, {})[name] = entity.answer(entry, self.position, self._packs)
+            held = entities.get(name)
+            if held is None and len(news) == 1 and (answer := self._meet_first(name, news[0])) is not None:
+                _put(out, news[0].order, name, answer)  # type: ignore[union-attr]  # only facts are answered
+                continue
+            entity = self._entity(name, held)
+            for order, entry in self._tell(entity, at, news).items():
+                _put(out, order, name, entity.answer(entry, self.position, self._packs))
                 self.position += 1
         self._advance(batch.source, batch.progress, idle=batch.idle)
-        self.entities.cool(2 * len(batch.items))
+        entities.cool(2 * len(batch.items))
         return out
+
+    def _meet_first(self, name: str, fact: News) -> Answer | None:
+        """Takes in the first that an entity is told, where it says nothing of it; None, and nothing done, where it may.
+
+        Most entities never hear of a second order, so of these nothing is made but what is to be remembered.
+        """
+        if type(fact) is not Fact or not fact.enters or fact.gone:
+            return None
+        kind = name[: name.index(":")]
+        missing = self._judges_of(fact.pack, kind).silent(fact)
+        if missing is None:
+            return None
+        self.entities.begin(name, fact, fact.at + self._wait(kind))
+        self.entries += 1
+        self.position += 1
+        return Answer(fact.version, self.position - 1, _SILENT, missing, (), (), _SILENT)
 
     def restore(self, batch: wire.Sealed, position: int) -> None:
         """Takes a batch in that has been answered before, unread. position: of the next answer after it."""
@@ -59,7 +90,7 @@ class Detector:
             news = bytes(sealed)
             new = self.entities.add(name, news)
             if new is None:
-                self._tell(name, at, wire.decode_news(news))
+                self._tell(self._entity(name, self.entities.get(name)), at, wire.decode_news(news))
                 continue
             self.entries += wire.length(news)
             if new:
@@ -79,7 +110,7 @@ class Detector:
             yield wire.Sealed(source, progress, idle, [], [])
         busy: list[tuple[int, str]] = []
 
-        def whole(name: str, minute: int, held: Entity | Frozen) -> bytes | None:
+        def whole(name: str, minute: int, held: Held | Frozen) -> bytes | None:
             if isinstance(held, bytes) and wire.length(held) <= PART:
                 return held
             news = _news(held)
@@ -89,7 +120,7 @@ class Detector:
             return None
 
         # of what has only reference data nothing is due
-        waiting = ((self._minute(entity), entity.name) for entity in self.entities.objects() if not entity.scheduled)
+        waiting = ((self._minute(entity), entity.name) for entity in self.entities.objects() if isinstance(entity, Entity) and not entity.scheduled)
         yield from self.entities.dump(whole, waiting)
         for minute, name in busy:
             # a part at a time: what is told anew meanwhile has a higher version
@@ -107,9 +138,8 @@ class Detector:
         """The pack versions that facts have named."""
         return sorted(self._versions)
 
-    def _tell(self, name: str, at: int, news: list[News]) -> tuple[Entity, list[Entry]]:
-        """An entity is told something; its entries that are to be answered because of it."""
-        entity = self._entity(name)
+    def _tell(self, entity: Entity, at: int, news: list[News]) -> dict[str, Entry]:
+        """An entity is told something; its entries, by order, that are to be answered because of it."""
         count = len(entity.entries)
         facts = [one for one in news if isinstance(one, Fact)]
         concerned = entity.apply(facts, self._packs) if facts else {}
@@ -121,25 +151,38 @@ class Detector:
         if not entity.scheduled:
             # reference data of what nobody orders is to be forgotten too, but for the last
             entity.scheduled = True
-            self._schedule(name, at if at != NO_FACT else min(one.at for one in news))
-        return entity, list(concerned.values())
+            self._schedule(entity.name, at if at != NO_FACT else min(one.at for one in news))
+        return concerned
 
-    def _entity(self, name: str) -> Entity:
-        entity = self.entities.get(name)
-        if entity is None:
-            entity = Entity(name, self._zone)
-            self.entities.put(name, entity)
+    def _entity(self, name: str, held: Held | None) -> Entity:
+        """What is held of an entity, to be told more."""
+        if isinstance(held, Entity):
+            return held
+        entity = Entity(name, self._zone)
+        if held is not None:
+            entity.begin(held, self._judges_of(held.pack, entity.kind))
+            entity.scheduled = True
+        self.entities.put(name, entity)
         return entity
 
-    def _freeze(self, entity: Entity) -> bytes | None:
-        if not entity.scheduled or not entity.tellable:
+    def _freeze(self, held: Held) -> bytes | None:
+        if type(held) is Fact:
+            return wire.encode((held,))
+        assert isinstance(held, Entity)
+        if not held.scheduled or not held.tellable:
             return None
-        news = entity.told()
-        self.entries += len(news) - len(entity.entries)
+        news = held.told()
+        self.entries += len(news) - len(held.entries)
         return wire.encode(news)
 
-    def _thaw(self, name: str, frozen: Frozen) -> Entity:
+    def _thaw(self, name: str, frozen: Frozen) -> Held:
         news = _read(frozen)
+        if len(news) == 1:
+            fact = news[0]
+            if type(fact) is Fact and fact.enters and not fact.gone:
+                kind = name[: name.index(":")]
+                if self._judges_of(fact.pack, kind).silent(fact) is not None:
+                    return fact
         entity = self._remembered(name, news)
         self.entries += len(entity.entries) - len(news)
         return entity
@@ -150,7 +193,14 @@ class Detector:
         entity.scheduled = True
         return entity
 
-    def _outweighed(self, held: Entity | Frozen) -> None:
+    def _judges_of(self, version: str, kind: str) -> Judges:
+        try:
+            return self._judges[version][kind]
+        except KeyError:
+            judges = self._judges.setdefault(version, {})[kind] = self._packs(version).kind(kind)
+            return judges
+
+    def _outweighed(self, held: Held | Frozen) -> None:
         self.entries -= _count(held)
 
     def _meet(self, versions: Iterable[str]) -> None:
@@ -163,14 +213,23 @@ class Detector:
             for kind, span in pack.keep.items():
                 # once for an order's own lateness, once for records that arrive in another order than they were received
                 self._keep[kind] = max(self._keep.get(kind, 0), span + pack.horizon + 2 * pack.lateness)
+            self._waits.clear()
 
     def _kept(self, name: str) -> int:
-        # a trust may be of a kind that no rule asks
-        kept = self._keep.get(name[: name.index(":")])
-        return kept if kept is not None else max(self._keep.values(), default=times.DAY)
+        """How long (ms) an entity's order is kept."""
+        return self._wait(name[: name.index(":")]) - times.HOUR
+
+    def _wait(self, kind: str) -> int:
+        wait = self._waits.get(kind)
+        if wait is None:
+            # a trust may be of a kind that no rule asks
+            kept = self._keep.get(kind)
+            wait = (kept if kept is not None else max(self._keep.values(), default=times.DAY)) + times.HOUR
+            self._waits[kind] = wait
+        return wait
 
     def _schedule(self, name: str, at: int) -> None:
-        self.entities.remind(at + self._kept(name) + times.HOUR, name)
+        self.entities.remind(at + self._wait(name[: name.index(":")]), name)
 
     def _minute(self, entity: Entity) -> int:
         """When what has no orders is looked at again."""
@@ -195,6 +254,12 @@ class Detector:
         """Forgets an entity's orders before an event time (ms); that of the first which remains."""
         held = self.entities.held(name)
         if held is None:
+            return None
+        if isinstance(held, Fact):
+            if held.at >= before:
+                return held.at
+            self.entries -= 1
+            self.entities.discard(name)
             return None
         if isinstance(held, Entity):
             count = len(held.entries)
@@ -228,12 +293,25 @@ def _read(frozen: Frozen) -> list[News]:
     return [one for part in frozen for one in wire.decode_news(part)]
 
 
-def _news(held: Entity | Frozen) -> list[News]:
+def _news(held: Held | Frozen) -> list[News]:
+    if isinstance(held, Fact):
+        return [held]
     return held.told() if isinstance(held, Entity) else _read(held)
 
 
-def _count(held: Entity | Frozen) -> int:
+def _count(held: Held | Frozen) -> int:
     """Facts of an entity as it stands."""
+    if isinstance(held, Fact):
+        return 1
     if isinstance(held, Entity):
         return len(held.entries)
     return sum(map(wire.length, [held] if isinstance(held, bytes) else held))
+
+
+def _put(out: dict[str, dict[str, Answer]], order: str, name: str, answer: Answer) -> None:
+    """What an entity says of an order, in place of what it said of it before."""
+    known = out.get(order)
+    if known is None:
+        out[order] = {name: answer}
+    else:
+        known[name] = answer

@@ -89,10 +89,12 @@ class Shelf(Generic[T]):
         value = self._old.pop(key, None)
         if value is None:
             frozen = self._cold.pop(key, None)
-            if frozen is None or isinstance(frozen, _Parts):
-                frozen = self._taken(key, frozen)
             if frozen is None:
-                return None
+                frozen = self._taken(key, None) if self._pages else None
+                if frozen is None:
+                    return None
+            elif isinstance(frozen, _Parts):
+                frozen = self._taken(key, frozen) or frozen
             value = self._thaw(key, frozen)
         self._young[key] = value
         return value
@@ -103,8 +105,13 @@ class Shelf(Generic[T]):
         return self._thaw(key, held) if isinstance(held, (bytes, list)) else held
 
     def put(self, key: str, value: T) -> None:
-        """A value for a key that has none."""
+        """A value for a key that has none, or another object in place of one that `get` gave."""
         self._young[key] = value
+
+    def begin(self, key: str, value: T, at: int) -> None:
+        """A value for a key of which `get` gave nothing; `until` is to tell of it when `at` (ms) has passed."""
+        self._young[key] = value
+        self._due.add(at // MINUTE + 1, key)
 
     def held(self, key: str) -> Frozen | T | None:
         """What is there, bytes or object, as it stands."""

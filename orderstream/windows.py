@@ -29,6 +29,11 @@ EVIDENCE_ORDERS = 20
 TELLABLE = 32
 """Orders of an entity up to which it is kept as bytes while nobody asks for it. A busy one would be read again and again."""
 
+BUSY = 32
+"""Orders of an entity from which on it is remembered where windows begin."""
+NEARBY = 8
+"""Orders that are passed by on the way from one window's beginning to the next one's, rather than searched among all."""
+
 EARTH_KM = 6371.0088
 """Mean radius of the Earth, km (IUGG)."""
 
@@ -64,47 +69,41 @@ def distance(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * EARTH_KM * math.asin(math.sqrt(min(1.0, h)))
 
 
-class Fire:
+class Fire(msgspec.Struct, gc=False):
     """A window that fires: what was measured, its first members, and since when (ms) it has been complete."""
 
-    __slots__ = ("first", "found", "value")
-
-    def __init__(self, value: float, first: list[str], found: int) -> None:
-        self.value = value
-        self.first = first
-        self.found = found
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fire) and (self.value, self.found, self.first) == (other.value, other.found, other.first)
-
-    __hash__ = None  # type: ignore[assignment]
+    value: float
+    first: list[str]
+    found: int
 
 
-class Entry:
-    """One order in an entity: its fact, and what has been judged of it so far."""
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """One order in an entity: its fact, and what has been judged of it so far. Made by `_entry`.
 
-    __slots__ = ("before", "fact", "findings", "fired", "fires", "judged", "judges", "marks", "missing", "profiles")
+    Nothing in it leads back to an entry, so the collector need not know of it: a worker has hundreds of thousands.
 
-    def __init__(self, fact: Fact, judges: Judges, before: tuple[int, ...] = ()) -> None:
-        # most orders meet nothing here: what is empty is shared, and made when it is first written
-        self.fact = fact
-        self.judges = judges
-        """The rules of the fact's pack that ask this kind of entity."""
-        self.before = before
-        """Event times at which the order stood here with earlier versions of its fact."""
-        self.judged = False
-        """Whether findings, missing and marks have been worked out, and follow every change from then on."""
-        self.fired = False
-        """Whether `fires` has been."""
-        self.findings: dict[str, Finding] = _NOTHING
-        self.missing: tuple[str, ...] = ()
-        """Rules that cannot judge it, sorted."""
-        self.profiles: dict[str, bool | None] = _NOTHING
-        """Rule -> whether its profile's condition holds: no other order has a part in that."""
-        self.fires: dict[str, Fire] = _NOTHING
-        """Rules that mark all, and whose window ending here fires."""
-        self.marks: dict[str, tuple[Entry, Fire, bool]] = _NOTHING
-        """Rule -> the earliest window that marks this order, and whether that was found within the horizon."""
+    judges: the rules of the fact's pack that ask this kind of entity. before: event times at which the order stood here with earlier
+    versions of its fact. judged: whether findings, missing and marks have been worked out, and follow every change from then
+    on; fired: whether `fires` has been. missing: rules that cannot judge it, sorted. profiles: rule -> whether its profile's
+    condition holds, no other order has a part in that. fires: rules that mark all, and whose window ending here fires. marks: rule
+    -> the earliest window that marks this order, by the fact that it ends at, and whether that was found within the horizon.
+    """
+
+    fact: Fact
+    judges: Judges
+    before: tuple[int, ...]
+    judged: bool
+    fired: bool
+    findings: dict[str, Finding]
+    missing: tuple[str, ...]
+    profiles: dict[str, bool | None]
+    fires: dict[str, Fire]
+    marks: dict[str, tuple[Fact, Fire, bool]]
+
+
+def _entry(fact: Fact, judges: Judges, before: tuple[int, ...] = ()) -> Entry:
+    """An order of which nothing has been judged. What is empty is shared, and made when it is first written: most meet nothing."""
+    return Entry(fact, judges, before, False, False, _NOTHING, (), _NOTHING, _NOTHING, _NOTHING)
 
 
 class Rare:
@@ -133,7 +132,7 @@ class Entity:
     """All orders of one entity within the horizon, sorted by (event time, order id), and what is known about it."""
 
     __slots__ = (
-        "by_order", "cumulated", "dormant", "entries", "firing", "keys", "kind", "name", "rare", "scheduled", "span", "zone",
+        "by_order", "cumulated", "dormant", "entries", "firing", "keys", "kind", "lows", "name", "rare", "scheduled", "span", "zone",
     )  # fmt: skip
 
     def __init__(self, name: str, zone: str) -> None:
@@ -149,6 +148,8 @@ class Entity:
         self.by_order: dict[str, Entry] = {}
         self.rare = _NO_RARE
         self.cumulated: dict[str, list[int]] = _NOTHING
+        self.lows: dict[str, int] = _NOTHING
+        """Rule -> where the window began that was looked at last, in a busy entity: the next one begins nearby."""
         self.firing: dict[str, int] = _NOTHING
         """Rule that marks all -> how many windows are known to fire."""
         self.dormant = 0
@@ -195,7 +196,7 @@ class Entity:
                 continue
             self.rare.gone.pop(fact.order, None)
             past = () if old is None else old.before if old.fact.at == fact.at else (*old.before, old.fact.at)
-            entry = Entry(fact, judges, past)
+            entry = _entry(fact, judges, past)
             fresh.append(entry)
             if fact.enters:
                 self._insert(entry)
@@ -217,14 +218,15 @@ class Entity:
             touched.update((e.fact.order, e) for e in self._concerned(at))
         return touched
 
-    def begin(self, fact: Fact, judges: Judges) -> Entry:
-        """Knows of one order, and nothing else; it has answered, if only with what it cannot judge."""
-        entry = Entry(fact, judges)
+    def begin(self, fact: Fact, judges: Judges) -> None:
+        """Knows nothing yet: takes in an order of which it has said that it finds nothing (`Judges.silent`)."""
+        entry = _entry(fact, judges)
+        entry.judged = entry.fired = True
+        entry.missing = judges.silent(fact) or ()
         self.span = judges.span
         self.keys.append((fact.at, fact.order))
         self.entries.append(entry)
         self.by_order[fact.order] = entry
-        return entry
 
     def _follow(self, fact: Fact, packs: Packs) -> dict[str, Entry] | None:
         """Takes in an order that comes behind all others in time, as most do: no window but its own can have changed.
@@ -242,7 +244,7 @@ class Entity:
         if judges.span > self.span:
             self.span = judges.span
         index = len(keys)
-        entry = Entry(fact, judges)
+        entry = _entry(fact, judges)
         keys.append((fact.at, order))
         self.entries.append(entry)
         self.by_order[order] = entry
@@ -415,7 +417,7 @@ class Entity:
             past: tuple[int, ...] = ()
             if known is not None and not known.fact.gone and not one.gone:
                 past = known.before if known.fact.at == one.at else (*known.before, known.fact.at)
-            standing[one.order] = Entry(one, packs(one.pack).kind(self.kind), past)
+            standing[one.order] = _entry(one, packs(one.pack).kind(self.kind), past)
         self.span = max((entry.judges.span for entry in standing.values()), default=0)
         for order, entry in standing.items():
             if entry.fact.gone:
@@ -525,7 +527,7 @@ class Entity:
             low = bisect_right(self.keys, (left.fact.at - self.span, _LAST))
             for entry in self.entries[low : bisect_left(self.keys, (left.fact.at + 1, ""))]:
                 mark = entry.marks.get(rule)
-                if not entry.judged or (mark is not None and mark[0] is left):
+                if not entry.judged or (mark is not None and mark[0] is left.fact):
                     self._mark(rule, entry, packs)
                     touched[entry.fact.order] = entry
 
@@ -537,7 +539,7 @@ class Entity:
             low = bisect_right(self.keys, (first[0] - self.span, _LAST))
             for entry in self.entries[low : bisect_left(self.keys, (last[0] + 1, ""))]:
                 before = entry.marks.get(rule)
-                if before is not None and before[2] and (before[0].fact.at, before[0].fact.order) < first:
+                if before is not None and before[2] and (before[0].at, before[0].order) < first:
                     # an earlier window, which has not changed, marks it already
                     continue
                 self._mark(rule, entry, packs)
@@ -566,7 +568,7 @@ class Entity:
                 continue
             in_time = max(fire.found, entry.fact.since) - entry.fact.since <= pack.horizon
             if in_time or rule not in entry.marks:
-                entry.marks = {**entry.marks, rule: (anchor, fire, in_time)}
+                entry.marks = {**entry.marks, rule: (anchor.fact, fire, in_time)}
             if in_time:
                 return
 
@@ -679,7 +681,7 @@ class Entity:
 
     def _history(self, judge: Judge, fact: Fact, index: int) -> dict[str, int]:
         """How many other orders there are in the rule's window that ends at this order, and what had come of them by then."""
-        low, high = self._bounds(judge, fact.at) if index >= 0 else (0, 0)
+        low, high = self._bounds(judge, fact.at, index) if index >= 0 else (0, 0)
         others = {e.fact.order for e in self.entries[low:high]} - {fact.order}
         return {"orders": len(others), **{name: len(others & self._met(said, fact.at)) for name, said in _HISTORY.items()}}
 
@@ -708,9 +710,25 @@ class Entity:
         evidence["limit"] = limit
         return Finding(evidence, max(fact.since, fire.found if fire is not None else fact.since), fact.since)
 
-    def _bounds(self, judge: Judge, at: int) -> tuple[int, int]:
+    def _bounds(self, judge: Judge, at: int, index: int) -> tuple[int, int]:
+        """Where the window begins and ends that ends at a time. index: of the order at that time."""
         low = times.day_start(at, self.zone) if judge.by_day else at - judge.span + 1
-        return bisect_left(self.keys, (low, "")), bisect_left(self.keys, (at + 1, ""))
+        keys = self.keys
+        if len(keys) < BUSY:
+            return bisect_left(keys, (low, "")), bisect_left(keys, (at + 1, ""))
+        begin = self.lows.get(judge.id, 0)
+        end = min(begin + NEARBY, len(keys))
+        if end > begin and (begin == 0 or keys[begin - 1][0] < low) and keys[end - 1][0] >= low:
+            while keys[begin][0] < low:
+                begin += 1
+        else:
+            begin = bisect_left(keys, (low, ""))
+        if self.lows is _NOTHING:
+            self.lows = {}
+        self.lows[judge.id] = begin
+        if keys[index][0] == at and (index + 1 == len(keys) or keys[index + 1][0] > at):
+            return begin, index + 1
+        return begin, bisect_left(keys, (at + 1, ""), begin)
 
     def _fire(self, judge: Judge, anchor: Entry, index: int) -> Fire | None:
         """The window that ends at this order, if it fires."""
@@ -719,7 +737,7 @@ class Entity:
         trusts = self._trusts(judge.id, anchor.fact.at) if self.rare.trusts else _NONE
         if any(not t.users for t in trusts):
             return None
-        low, high = self._bounds(judge, anchor.fact.at)
+        low, high = self._bounds(judge, anchor.fact.at, index)
         measure = judge.rule.measure
         assert measure is not None
         if measure.sum is not None:
@@ -825,7 +843,7 @@ class Entity:
         here = entry.fact.place
         measure = judge.rule.measure
         assert measure is not None
-        low, high = self._bounds(judge, entry.fact.at) if index >= 0 else (0, 0)
+        low, high = self._bounds(judge, entry.fact.at, index) if index >= 0 else (0, 0)
         others = [e for e in self.entries[low:high] if e is not entry and e.fact.place is not None]
         if self.rare.came:
             # where a fraud was sent to is nobody's usual place
@@ -886,7 +904,7 @@ class Entity:
         for rule, (anchor, fire, _) in entry.marks.items():
             if rule in waived:
                 continue
-            judge = packs(anchor.fact.pack).judges[rule]
+            judge = packs(anchor.pack).judges[rule]
             evidence = {"by": self.kind, "orders": _others(fire, fact.order), "value": fire.value, "limit": judge.limit}
             findings[rule] = Finding(evidence, max(fact.since, fire.found), fact.since)
         if not fact.enters:
