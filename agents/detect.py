@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -19,6 +20,12 @@ from orderstream.windows import Packs
 
 _logged = msgspec.msgpack.Decoder(list[tuple[int, bytes]])
 _laid = msgspec.msgpack.Decoder(tuple[int, list[str], Page])
+
+
+@lru_cache(maxsize=8192)
+def _partition(order: str, partitions: int) -> int:
+    """Where an order lives: all of its entities ask within a second."""
+    return partition_for(order.encode(), partitions)
 
 
 class DetectState:
@@ -40,7 +47,7 @@ class DetectState:
             batch = wire.decode_facts(record.value)
             told: Counter[str] = Counter()
             for order, answers in self._detector.process(batch).items():
-                mail[partition_for(order.encode(), self._partitions)].append((order, [Answers(answers)]))
+                mail[_partition(order, self._partitions)].append((order, [Answers(answers)]))
                 told[order.partition(":")[0]] += len(answers)
             log.append((self._detector.position, record.value))
             self._count(record, told)

@@ -445,7 +445,7 @@ class Entity:
                 self._awake(anchor)
 
     def _awake(self, anchor: Entry) -> None:
-        self.dormant -= not anchor.fired
+        self.dormant -= 1
         anchor.fired = True
 
     def _recall(self, entry: Entry, packs: Packs) -> None:
@@ -487,7 +487,8 @@ class Entity:
             judges = anchor.judges
             if judges.marking:
                 self._refire(anchor, index, [j for j in judges.marking if self._reaches(j, last, at)], refired)
-            self._awake(anchor)
+            if not anchor.fired:
+                self._awake(anchor)
             if not anchor.judged:
                 fresh.append(anchor)
                 self._judge(anchor, packs, None, index)
@@ -576,13 +577,14 @@ class Entity:
         """Judges those windows of an order that reach back to a time; whether anything changed."""
         changed = False
         others: list[Judge] = []
+        fact = entry.fact
         for judge in entry.judges.windowed:
-            if not self._reaches(judge, last, entry.fact.at):
+            if not self._reaches(judge, last, fact.at):
                 continue
             if not judge.plain:
                 others.append(judge)
                 continue
-            fire = None if judge.of_pieces and entry.fact.quantity <= 0 else self._fire(judge, entry, index)
+            fire = None if judge.of_pieces and fact.quantity <= 0 else self._fire(judge, entry, index)
             before = entry.findings.get(judge.id)
             if fire is None:
                 if before is not None:
@@ -732,12 +734,15 @@ class Entity:
 
     def _fire(self, judge: Judge, anchor: Entry, index: int) -> Fire | None:
         """The window that ends at this order, if it fires."""
-        if index < 0 or self._fewer(judge, anchor.fact.at, index) or judge.id in anchor.fact.out:
+        fact = anchor.fact
+        if index < 0 or (judge.fewest > 1 and self._fewer(judge, fact.at, index)) or judge.id in fact.out:
             return None
-        trusts = self._trusts(judge.id, anchor.fact.at) if self.rare.trusts else _NONE
-        if any(not t.users for t in trusts):
-            return None
-        low, high = self._bounds(judge, anchor.fact.at, index)
+        trusts = _NONE
+        if self.rare.trusts:
+            trusts = self._trusts(judge.id, fact.at)
+            if any(not t.users for t in trusts):
+                return None
+        low, high = self._bounds(judge, fact.at, index)
         measure = judge.rule.measure
         assert measure is not None
         if measure.sum is not None:
@@ -746,7 +751,7 @@ class Entity:
             if not judge.fires(value):
                 return None
             if not trusts:
-                first = [e.fact.order for e in self.entries[low : min(high, low + EVIDENCE_ORDERS + 1)]]
+                first = [order for _, order in self.keys[low : min(high, low + EVIDENCE_ORDERS + 1)]]
                 return Fire(value, first, self._summed(judge, anchor, low, high, value))
             members = self.entries[low:high]
         else:
@@ -764,8 +769,6 @@ class Entity:
     def _fewer(self, judge: Judge, at: int, index: int) -> bool:
         """Whether fewer orders than the rule needs are in the window that ends at this place."""
         fewest = judge.fewest
-        if fewest <= 1:
-            return False
         keys = self.keys
         high = index + 1
         if high < len(keys) and keys[high][0] == at:
@@ -819,6 +822,9 @@ class Entity:
 
     def _latest(self, high: int) -> list[int]:
         """The latest `since` among the first n sorted entries, for n up to `high`."""
+        latest = self.cumulated.get("latest")
+        if latest is not None and len(latest) > high:
+            return latest
         latest = self._cumulated("latest")
         for entry in self.entries[len(latest) - 1 : high]:
             latest.append(max(latest[-1], entry.fact.since))
@@ -831,6 +837,9 @@ class Entity:
 
     def _sums(self, what: str) -> list[int]:
         """Cumulated sums over the sorted entries, extended from where the last change left them."""
+        sums = self.cumulated.get(what)
+        if sums is not None and len(sums) > len(self.entries):
+            return sums
         sums = self._cumulated(what)
         total = sums[-1]
         for entry in self.entries[len(sums) - 1 :]:
@@ -896,8 +905,8 @@ class Entity:
         if not entry.judged:
             self._recall(entry, packs)
         fact = entry.fact
-        if not entry.findings and not entry.missing and not entry.marks and self.rare is _NO_RARE and self.kind != "receiver":
-            return Answer(fact.version, position)
+        if not entry.marks and self.rare is _NO_RARE and self.kind != "receiver":
+            return Answer(fact.version, position, entry.findings, entry.missing, (), (), _NOTHING)
         waived = self._waived(entry, packs)
         findings = {rule: finding for rule, finding in entry.findings.items() if rule not in waived}
         missing = list(entry.missing)
@@ -947,7 +956,8 @@ def _shelve(shelf: list[Any], update: Update) -> int:
 
 
 def _others(fire: Fire, order: str) -> list[str]:
-    return [o for o in fire.first if o != order][:EVIDENCE_ORDERS]
+    first = fire.first
+    return [o for o in first if o != order] if order in first else first[:EVIDENCE_ORDERS]
 
 
 def _member(judge: Judge, anchor: Entry, entry: Entry) -> bool:
