@@ -21,9 +21,6 @@ from orderstream.windows import Entity, Entry, Packs
 PART = 500
 """Facts of one entity that are written down at once."""
 
-Held = Entity | Fact
-"""An entity; of which only one order is known, that has nothing to say of it but what it cannot judge: the order's fact."""
-
 _SILENT: dict[str, Finding] = {}
 """Shared by all answers that find nothing; never written."""
 
@@ -35,7 +32,7 @@ class Detector:
         self._sources = sources
         self._packs = packs
         self._zone = zone
-        self.entities: Shelf[Held] = Shelf(self._freeze, self._thaw, sources, weigh=wire.length, outweighed=self._outweighed)
+        self.entities: Shelf[Entity] = Shelf(self._freeze, self._thaw, sources, weigh=wire.length, outweighed=self._outweighed)
         self.position = 0
         """Of the next answer."""
         self._progress: dict[int, tuple[int, bool]] = {}
@@ -69,7 +66,7 @@ class Detector:
     def _meet_first(self, name: str, fact: News) -> Answer | None:
         """Takes in the first that an entity is told, where it says nothing of it; None, and nothing done, where it may.
 
-        Most entities never hear of a second order, so of these nothing is made but what is to be remembered.
+        Most entities never hear of a second order, so nothing is made of it but the bytes that are to be remembered.
         """
         if type(fact) is not Fact or not fact.enters or fact.gone:
             return None
@@ -77,7 +74,7 @@ class Detector:
         missing = self._judges_of(fact.pack, kind).silent(fact)
         if missing is None:
             return None
-        self.entities.begin(name, fact, fact.at + self._wait(kind))
+        self.entities.begin(name, wire.encode((fact,)), fact.at + self._wait(kind))
         self.entries += 1
         self.position += 1
         return Answer(fact.version, self.position - 1, _SILENT, missing, (), (), _SILENT)
@@ -110,7 +107,7 @@ class Detector:
             yield wire.Sealed(source, progress, idle, [], [])
         busy: list[tuple[int, str]] = []
 
-        def whole(name: str, minute: int, held: Held | Frozen) -> bytes | None:
+        def whole(name: str, minute: int, held: Entity | Frozen) -> bytes | None:
             if isinstance(held, bytes) and wire.length(held) <= PART:
                 return held
             news = _news(held)
@@ -120,7 +117,7 @@ class Detector:
             return None
 
         # of what has only reference data nothing is due
-        waiting = ((self._minute(entity), entity.name) for entity in self.entities.objects() if isinstance(entity, Entity) and not entity.scheduled)
+        waiting = ((self._minute(entity), entity.name) for entity in self.entities.objects() if not entity.scheduled)
         yield from self.entities.dump(whole, waiting)
         for minute, name in busy:
             # a part at a time: what is told anew meanwhile has a higher version
@@ -154,37 +151,40 @@ class Detector:
             self._schedule(entity.name, at if at != NO_FACT else min(one.at for one in news))
         return concerned
 
-    def _entity(self, name: str, held: Held | None) -> Entity:
+    def _entity(self, name: str, held: Entity | None) -> Entity:
         """What is held of an entity, to be told more."""
-        if isinstance(held, Entity):
+        if held is not None:
             return held
         entity = Entity(name, self._zone)
-        if held is not None:
-            entity.begin(held, self._judges_of(held.pack, entity.kind))
-            entity.scheduled = True
         self.entities.put(name, entity)
         return entity
 
-    def _freeze(self, held: Held) -> bytes | None:
-        if type(held) is Fact:
-            return wire.encode((held,))
-        assert isinstance(held, Entity)
-        if not held.scheduled or not held.tellable:
+    def _freeze(self, entity: Entity) -> bytes | None:
+        if not entity.scheduled or not entity.tellable:
             return None
-        news = held.told()
-        self.entries += len(news) - len(held.entries)
+        news = entity.told()
+        self.entries += len(news) - len(entity.entries)
         return wire.encode(news)
 
-    def _thaw(self, name: str, frozen: Frozen) -> Held:
+    def _thaw(self, name: str, frozen: Frozen) -> Entity:
         news = _read(frozen)
-        if len(news) == 1:
-            fact = news[0]
-            if type(fact) is Fact and fact.enters and not fact.gone:
-                kind = name[: name.index(":")]
-                if self._judges_of(fact.pack, kind).silent(fact) is not None:
-                    return fact
+        if len(news) == 1 and (entity := self._of_one(name, news[0])) is not None:
+            return entity
         entity = self._remembered(name, news)
         self.entries += len(entity.entries) - len(news)
+        return entity
+
+    def _of_one(self, name: str, fact: News) -> Entity | None:
+        """An entity of which `_meet_first` has made bytes: it is known what it has said of its order."""
+        if type(fact) is not Fact or not fact.enters or fact.gone:
+            return None
+        entity = Entity(name, self._zone)
+        judges = self._judges_of(fact.pack, entity.kind)
+        missing = judges.silent(fact)
+        if missing is None:
+            return None
+        entity.begin(fact, judges, missing)
+        entity.scheduled = True
         return entity
 
     def _remembered(self, name: str, news: list[News]) -> Entity:
@@ -200,7 +200,7 @@ class Detector:
             judges = self._judges.setdefault(version, {})[kind] = self._packs(version).kind(kind)
             return judges
 
-    def _outweighed(self, held: Held | Frozen) -> None:
+    def _outweighed(self, held: Entity | Frozen) -> None:
         self.entries -= _count(held)
 
     def _meet(self, versions: Iterable[str]) -> None:
@@ -255,12 +255,6 @@ class Detector:
         held = self.entities.held(name)
         if held is None:
             return None
-        if isinstance(held, Fact):
-            if held.at >= before:
-                return held.at
-            self.entries -= 1
-            self.entities.discard(name)
-            return None
         if isinstance(held, Entity):
             count = len(held.entries)
             held.expire(before)
@@ -293,16 +287,12 @@ def _read(frozen: Frozen) -> list[News]:
     return [one for part in frozen for one in wire.decode_news(part)]
 
 
-def _news(held: Held | Frozen) -> list[News]:
-    if isinstance(held, Fact):
-        return [held]
+def _news(held: Entity | Frozen) -> list[News]:
     return held.told() if isinstance(held, Entity) else _read(held)
 
 
-def _count(held: Held | Frozen) -> int:
+def _count(held: Entity | Frozen) -> int:
     """Facts of an entity as it stands."""
-    if isinstance(held, Fact):
-        return 1
     if isinstance(held, Entity):
         return len(held.entries)
     return sum(map(wire.length, [held] if isinstance(held, bytes) else held))

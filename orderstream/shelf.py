@@ -105,12 +105,12 @@ class Shelf(Generic[T]):
         return self._thaw(key, held) if isinstance(held, (bytes, list)) else held
 
     def put(self, key: str, value: T) -> None:
-        """A value for a key that has none, or another object in place of one that `get` gave."""
+        """A value for a key that has none."""
         self._young[key] = value
 
-    def begin(self, key: str, value: T, at: int) -> None:
-        """A value for a key of which `get` gave nothing; `until` is to tell of it when `at` (ms) has passed."""
-        self._young[key] = value
+    def begin(self, key: str, value: bytes, at: int) -> None:
+        """The bytes of a value for a key of which `get` gave nothing; `until` is to tell of it when `at` (ms) has passed."""
+        self._cold[key] = value
         self._due.add(at // MINUTE + 1, key)
 
     def held(self, key: str) -> Frozen | T | None:

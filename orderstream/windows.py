@@ -218,11 +218,11 @@ class Entity:
             touched.update((e.fact.order, e) for e in self._concerned(at))
         return touched
 
-    def begin(self, fact: Fact, judges: Judges) -> None:
-        """Knows nothing yet: takes in an order of which it has said that it finds nothing (`Judges.silent`)."""
+    def begin(self, fact: Fact, judges: Judges, missing: tuple[str, ...]) -> None:
+        """Knows nothing yet: takes in an order of which it has said that these cannot judge it, and nothing else."""
         entry = _entry(fact, judges)
         entry.judged = entry.fired = True
-        entry.missing = judges.silent(fact) or ()
+        entry.missing = missing
         self.span = judges.span
         self.keys.append((fact.at, fact.order))
         self.entries.append(entry)
