@@ -138,7 +138,7 @@ class Detector:
     def _tell(self, entity: Entity, at: int, news: list[News]) -> dict[str, Entry]:
         """An entity is told something; its entries, by order, that are to be answered because of it."""
         count = len(entity.entries)
-        facts = [one for one in news if isinstance(one, Fact)]
+        facts: list[Fact] = [one for one in news if type(one) is Fact]
         concerned = entity.apply(facts, self._packs) if facts else {}
         if len(facts) < len(news):
             for one in news:

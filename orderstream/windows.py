@@ -168,7 +168,7 @@ class Entity:
 
         Many facts at once cost little more than one: every window that they fall into is judged once, after all are in.
         """
-        if len(facts) == 1 and (touched := self._follow(facts[0], packs)) is not None:
+        if len(facts) == 1 and (touched := self._enter(facts[0], packs)) is not None:
             return touched
         if self.dormant:
             known = [e.fact.at for f in facts if (e := self.by_order.get(f.order)) is not None]
@@ -228,35 +228,50 @@ class Entity:
         self.entries.append(entry)
         self.by_order[fact.order] = entry
 
-    def _follow(self, fact: Fact, packs: Packs) -> dict[str, Entry] | None:
-        """Takes in an order that comes behind all others in time, as most do: no window but its own can have changed.
+    def _enter(self, fact: Fact, packs: Packs) -> dict[str, Entry] | None:
+        """Takes in an order in whose coming no window but its own can have changed: one behind all others in time, or far from them.
 
-        None, and nothing done, where it is no such order.
+        None, and nothing done, where it is no such order. Most are.
         """
-        keys = self.keys
-        order = fact.order
-        if not fact.enters or fact.gone or order in self.by_order or (keys and fact.at <= keys[-1][0]):
+        order, at, keys, rare = fact.order, fact.at, self.keys, self.rare
+        if not fact.enters or fact.gone or order in self.by_order:
             return None
-        rare = self.rare
         if rare is not _NO_RARE and (order in rare.asking or order in rare.gone):
             return None
         judges = packs(fact.pack).kind(self.kind)
-        if judges.span > self.span:
-            self.span = judges.span
-        index = len(keys)
+        span = max(self.span, judges.span, 1)
+        key = (at, order)
+        index = bisect_left(keys, key)
+        last = index == len(keys)
+        far = index == 0 or at - keys[index - 1][0] >= span
+        if (not last and (not far or keys[index][0] - at < span)) or (last and index and keys[-1][0] == at):
+            return None
+        missing = judges.silent(fact) if far and rare is _NO_RARE else None
+        if missing is None and not last:
+            return None
+        self.span = max(self.span, judges.span)
         entry = _entry(fact, judges)
-        keys.append((fact.at, order))
-        self.entries.append(entry)
-        self.by_order[order] = entry
         entry.fired = True
+        self.by_order[order] = entry
+        if last:
+            keys.append(key)
+            self.entries.append(entry)
+        else:
+            keys.insert(index, key)
+            self.entries.insert(index, entry)
+            self._forget_sums(index)
         touched = {order: entry}
+        if missing is not None:
+            entry.judged = True
+            entry.missing = missing
+            return touched
         refired: dict[str, list[int]] = {}
         if judges.marking:
             self._refire(entry, index, judges.marking, refired)
         self._judge(entry, packs, None, index)
         if refired:
             # which earlier windows fire has a part in who is marked by which
-            self._wake([fact.at], packs)
+            self._wake([at], packs)
             self._remark(refired, packs, touched)
         return touched
 
