@@ -7,6 +7,7 @@ read past its event time + the longest window + lateness + horizon. Never by the
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -48,16 +49,16 @@ class Detector:
     def process(self, batch: FactBatch) -> dict[str, dict[str, Answer]]:
         """Takes a batch in. The answers: order -> entity -> the latest."""
         self._meet(batch.packs)
-        out: dict[str, dict[str, Answer]] = {}
+        out: dict[str, dict[str, Answer]] = defaultdict(dict)
         entities = self.entities
         for name, at, news in batch.items:
             held = entities.get(name)
             if held is None and len(news) == 1 and (answer := self._meet_first(name, news[0])) is not None:
-                _put(out, news[0].order, name, answer)  # type: ignore[union-attr]  # only facts are answered
+                out[news[0].order][name] = answer  # type: ignore[union-attr]  # only facts are answered
                 continue
             entity = self._entity(name, held)
             for order, entry in self._tell(entity, at, news).items():
-                _put(out, order, name, entity.answer(entry, self.position, self._packs))
+                out[order][name] = entity.answer(entry, self.position, self._packs)
                 self.position += 1
         self._advance(batch.source, batch.progress, idle=batch.idle)
         entities.cool(2 * len(batch.items))
@@ -296,12 +297,3 @@ def _count(held: Entity | Frozen) -> int:
     if isinstance(held, Entity):
         return len(held.entries)
     return sum(map(wire.length, [held] if isinstance(held, bytes) else held))
-
-
-def _put(out: dict[str, dict[str, Answer]], order: str, name: str, answer: Answer) -> None:
-    """What an entity says of an order, in place of what it said of it before."""
-    known = out.get(order)
-    if known is None:
-        out[order] = {name: answer}
-    else:
-        known[name] = answer

@@ -597,7 +597,10 @@ class Entity:
             if not self._reaches(judge, last, fact.at):
                 continue
             if not judge.plain:
-                others.append(judge)
+                # what it lacks, and what its profile says, is not of other orders
+                settled = judge.id in entry.missing or entry.profiles.get(judge.id, True) is False
+                if not settled or judge.remembers or (judge.rule.measure is not None and judge.rule.measure.nearest):
+                    others.append(judge)
                 continue
             fire = None if judge.of_pieces and fact.quantity <= 0 else self._fire(judge, entry, index)
             before = entry.findings.get(judge.id)
@@ -920,7 +923,8 @@ class Entity:
         if not entry.judged:
             self._recall(entry, packs)
         fact = entry.fact
-        if not entry.marks and self.rare is _NO_RARE and self.kind != "receiver":
+        rare = self.rare
+        if not (entry.marks or rare.trusts or rare.snoozes) and fact.enters and self.kind != "receiver":
             return Answer(fact.version, position, entry.findings, entry.missing, (), (), _NOTHING)
         waived = self._waived(entry, packs)
         findings = {rule: finding for rule, finding in entry.findings.items() if rule not in waived}
