@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
 from orderstream import times, wire
-from orderstream.facts import NO_FACT, NO_SOURCE, Answer, Fact, FactBatch, Finding, News
+from orderstream.facts import NO_FACT, NO_SOURCE, Answer, Fact, FactBatch, News
 from orderstream.pages import Page, page
 from orderstream.rules.pack import Judges, Pack
 from orderstream.shelf import Frozen, Shelf
@@ -22,7 +23,10 @@ from orderstream.windows import Entity, Entry, Packs
 PART = 500
 """Facts of one entity that are written down at once."""
 
-_SILENT: dict[str, Finding] = {}
+FEW = 8
+"""Orders of an entity up to which they are kept as bytes from the first on, as long as none meets another."""
+
+_SILENT: dict[str, Any] = {}
 """Shared by all answers that find nothing; never written."""
 
 
@@ -52,11 +56,17 @@ class Detector:
         out: dict[str, dict[str, Answer]] = defaultdict(dict)
         entities = self.entities
         for name, at, news in batch.items:
-            held = entities.get(name)
-            if held is None and len(news) == 1 and (answer := self._meet_first(name, news[0])) is not None:
-                out[news[0].order][name] = answer  # type: ignore[union-attr]  # only facts are answered
-                continue
-            entity = self._entity(name, held)
+            fact = news[0]
+            if len(news) > 1 or type(fact) is not Fact or not fact.enters or fact.gone:
+                held = entities.get(name)
+            else:
+                found = entities.find(name)
+                answer = self._pass(name, found, fact)
+                if answer is not None:
+                    out[fact.order][name] = answer
+                    continue
+                held = entities.get(name) if isinstance(found, bytes) else found
+            entity = self._entity(name) if held is None else held
             for order, entry in self._tell(entity, at, news).items():
                 out[order][name] = entity.answer(entry, self.position, self._packs)
                 self.position += 1
@@ -64,18 +74,26 @@ class Detector:
         entities.cool(2 * len(batch.items))
         return out
 
-    def _meet_first(self, name: str, fact: News) -> Answer | None:
-        """Takes in the first that an entity is told, where it says nothing of it; None, and nothing done, where it may.
+    def _pass(self, name: str, held: Entity | bytes | None, fact: Fact) -> Answer | None:
+        """Takes in an order that shares no window of this entity with another one, and of which nothing is found, as of most.
 
-        Most entities never hear of a second order, so nothing is made of it but the bytes that are to be remembered.
+        None, and nothing done, where it is no such order. Nothing is made of it but the bytes that are to be remembered, unless its
+        entity is an object for others' sake.
         """
-        if type(fact) is not Fact or not fact.enters or fact.gone:
-            return None
         kind = name[: name.index(":")]
-        missing = self._judges_of(fact.pack, kind).silent(fact)
+        judges = self._judges_of(fact.pack, kind)
+        missing = judges.silent(fact)
         if missing is None:
             return None
-        self.entities.begin(name, wire.encode((fact,)), fact.at + self._wait(kind))
+        if held is None:
+            self.entities.begin(name, wire.encode((fact,)), fact.at + self._wait(kind))
+        elif isinstance(held, bytes):
+            beside = _beside(held, fact, judges.reach)
+            if beside is None:
+                return None
+            self.entities.change(name, beside)
+        elif not held.scheduled or not held.pass_by(fact, judges, missing):
+            return None
         self.entries += 1
         self.position += 1
         return Answer(fact.version, self.position - 1, _SILENT, missing, (), (), _SILENT)
@@ -88,7 +106,7 @@ class Detector:
             news = bytes(sealed)
             new = self.entities.add(name, news)
             if new is None:
-                self._tell(self._entity(name, self.entities.get(name)), at, wire.decode_news(news))
+                self._tell(self.entities.get(name) or self._entity(name), at, wire.decode_news(news))
                 continue
             self.entries += wire.length(news)
             if new:
@@ -152,10 +170,7 @@ class Detector:
             self._schedule(entity.name, at if at != NO_FACT else min(one.at for one in news))
         return concerned
 
-    def _entity(self, name: str, held: Entity | None) -> Entity:
-        """What is held of an entity, to be told more."""
-        if held is not None:
-            return held
+    def _entity(self, name: str) -> Entity:
         entity = Entity(name, self._zone)
         self.entities.put(name, entity)
         return entity
@@ -176,7 +191,7 @@ class Detector:
         return entity
 
     def _of_one(self, name: str, fact: News) -> Entity | None:
-        """An entity of which `_meet_first` has made bytes: it is known what it has said of its order."""
+        """An entity of which `_pass` has made bytes: it is known what it has said of its order."""
         if type(fact) is not Fact or not fact.enters or fact.gone:
             return None
         entity = Entity(name, self._zone)
@@ -297,3 +312,16 @@ def _count(held: Entity | Frozen) -> int:
     if isinstance(held, Entity):
         return len(held.entries)
     return sum(map(wire.length, [held] if isinstance(held, bytes) else held))
+
+
+def _beside(held: bytes, fact: Fact, reach: int) -> bytes | None:
+    """An entity's bytes with one more order, where all are of one pack and none as near as `reach` (ms) to it; None where not."""
+    if wire.length(held) >= FEW:
+        return None
+    news = wire.decode_news(held)
+    for one in news:
+        if type(one) is not Fact or not one.enters or one.gone or one.order == fact.order or one.pack != fact.pack:
+            return None
+        if abs(one.at - fact.at) < reach:
+            return None
+    return wire.encode((*news, fact))

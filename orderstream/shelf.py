@@ -99,6 +99,20 @@ class Shelf(Generic[T]):
         self._young[key] = value
         return value
 
+    def find(self, key: str) -> T | bytes | None:
+        """The value as `get` gives it; where it is bytes in one piece those, which stay what they are."""
+        value = self._young.get(key)
+        if value is not None:
+            return value
+        frozen = self._cold.get(key)
+        if isinstance(frozen, bytes):
+            return frozen
+        return self.get(key)
+
+    def change(self, key: str, value: bytes) -> None:
+        """Other bytes in place of those that `find` gave."""
+        self._cold[key] = value
+
     def peek(self, key: str) -> T | None:
         """The value, to be looked at only."""
         held = self.held(key)

@@ -172,7 +172,7 @@ class Entity:
             return touched
         if self.dormant:
             known = [e.fact.at for f in facts if (e := self.by_order.get(f.order)) is not None]
-            self._wake([*known, *(f.at for f in facts)], packs)
+            self._wake([*known, *(f.at for f in facts)])
         moved: list[int] = []
         fresh: list[Entry] = []
         left: list[Entry] = []
@@ -220,58 +220,63 @@ class Entity:
 
     def begin(self, fact: Fact, judges: Judges, missing: tuple[str, ...]) -> None:
         """Knows nothing yet: takes in an order of which it has said that these cannot judge it, and nothing else."""
+        self._put(fact, judges, missing, 0)
+
+    def pass_by(self, fact: Fact, judges: Judges, missing: tuple[str, ...]) -> bool:
+        """Takes in an order that is in no window with another one, and of which it finds nothing but what cannot judge it.
+
+        False, and nothing done, where it is no such order.
+        """
+        at, keys = fact.at, self.keys
+        if self.rare is not _NO_RARE or fact.order in self.by_order:
+            return False
+        reach = max(self.span, judges.reach)
+        index = len(keys)
+        if keys and at - keys[-1][0] < reach:
+            index = bisect_left(keys, (at, ""))
+            if index == len(keys) or keys[index][0] - at < reach or (index and at - keys[index - 1][0] < reach):
+                return False
+        self._put(fact, judges, missing, index)
+        return True
+
+    def _put(self, fact: Fact, judges: Judges, missing: tuple[str, ...], index: int) -> None:
+        """Puts a silent order in its place."""
         entry = _entry(fact, judges)
         entry.judged = entry.fired = True
         entry.missing = missing
-        self.span = judges.span
-        self.keys.append((fact.at, fact.order))
-        self.entries.append(entry)
+        self.span = max(self.span, judges.span)
+        self.keys.insert(index, (fact.at, fact.order))
+        self.entries.insert(index, entry)
         self.by_order[fact.order] = entry
+        if self.cumulated:
+            self._forget_sums(index)
 
     def _enter(self, fact: Fact, packs: Packs) -> dict[str, Entry] | None:
-        """Takes in an order in whose coming no window but its own can have changed: one behind all others in time, or far from them.
+        """Takes in an order that comes behind all others in time, as most do: no window but its own can have changed.
 
-        None, and nothing done, where it is no such order. Most are.
+        None, and nothing done, where it is no such order.
         """
-        order, at, keys, rare = fact.order, fact.at, self.keys, self.rare
-        if not fact.enters or fact.gone or order in self.by_order:
+        order, keys, rare = fact.order, self.keys, self.rare
+        if not fact.enters or fact.gone or order in self.by_order or (keys and fact.at <= keys[-1][0]):
             return None
         if rare is not _NO_RARE and (order in rare.asking or order in rare.gone):
             return None
         judges = packs(fact.pack).kind(self.kind)
-        span = max(self.span, judges.span, 1)
-        key = (at, order)
-        index = bisect_left(keys, key)
-        last = index == len(keys)
-        far = index == 0 or at - keys[index - 1][0] >= span
-        if (not last and (not far or keys[index][0] - at < span)) or (last and index and keys[-1][0] == at):
-            return None
-        missing = judges.silent(fact) if far and rare is _NO_RARE else None
-        if missing is None and not last:
-            return None
         self.span = max(self.span, judges.span)
+        index = len(keys)
         entry = _entry(fact, judges)
         entry.fired = True
+        keys.append((fact.at, order))
+        self.entries.append(entry)
         self.by_order[order] = entry
-        if last:
-            keys.append(key)
-            self.entries.append(entry)
-        else:
-            keys.insert(index, key)
-            self.entries.insert(index, entry)
-            self._forget_sums(index)
         touched = {order: entry}
-        if missing is not None:
-            entry.judged = True
-            entry.missing = missing
-            return touched
         refired: dict[str, list[int]] = {}
         if judges.marking:
             self._refire(entry, index, judges.marking, refired)
         self._judge(entry, packs, None, index)
         if refired:
             # which earlier windows fire has a part in who is marked by which
-            self._wake([at], packs)
+            self._wake([fact.at])
             self._remark(refired, packs, touched)
         return touched
 
@@ -444,8 +449,26 @@ class Entity:
         self.entries = sorted(self.by_order.values(), key=_place)
         self.keys = [_place(entry) for entry in self.entries]
         self.dormant = len(self.entries)
+        self._settle()
 
-    def _wake(self, times: list[int], packs: Packs) -> None:
+    def _settle(self) -> None:
+        """Where no order is in a window with another, and of none anything is found, that is known without being asked."""
+        if self.rare is not _NO_RARE:
+            return
+        last = None
+        unable: list[tuple[str, ...]] = []
+        for entry in self.entries:
+            missing = entry.judges.silent(entry.fact)
+            if missing is None or (last is not None and entry.fact.at - last < max(self.span, 1)):
+                return
+            last = entry.fact.at
+            unable.append(missing)
+        for entry, missing in zip(self.entries, unable, strict=True):
+            entry.judged = entry.fired = True
+            entry.missing = missing
+        self.dormant = 0
+
+    def _wake(self, times: list[int]) -> None:
         """Before something changes at these times: works out which windows around them fire now."""
         if not self.dormant or not times:
             return
@@ -465,7 +488,7 @@ class Entity:
 
     def _recall(self, entry: Entry, packs: Packs) -> None:
         """Works out what was known of an order that came back from bytes."""
-        self._wake([entry.fact.at], packs)
+        self._wake([entry.fact.at])
         asking = self.rare.asking.get(entry.fact.order) is entry
         self._judge(entry, packs, None, -1 if asking else bisect_left(self.keys, _place(entry)))
         if not asking:

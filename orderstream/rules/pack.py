@@ -165,16 +165,19 @@ class Judges:
 
     __slots__ = (
         "_alone_ids", "_alone_missing", "_alone_sums", "_alone_unclear",
-        "alone", "firing_alone", "marking", "newest", "remembering", "span", "windowed",
+        "alone", "firing_alone", "marking", "newest", "reach", "remembering", "span", "windowed",
     )  # fmt: skip
 
-    def __init__(self, judges: list[Judge]) -> None:
+    def __init__(self, judges: list[Judge], within: int = 0) -> None:
+        """within: ms up to which an order is told of those before it, whatever the rules ask."""
         self.marking = [j for j in judges if j.marks_all]
         self.newest = [j for j in judges if not j.marks_all]
         self.windowed = [j for j in self.newest if j.windowed]
         self.alone = [j for j in self.newest if j.fewest <= 1 or j.rule.needs or "profile" in j.programs]
         self.firing_alone = [j for j in self.marking if j.fewest <= 1]
         self.span = max((j.span for j in judges), default=0)
+        self.reach = max(self.span, within, 1)
+        """Orders so many ms apart have no part in what is said of one another."""
         self.remembering = any(j.remembers or (j.rule.measure is not None and j.rule.measure.nearest) for j in judges)
         """What came of an order has a part in what is said of others."""
         blind = [j for j in self.alone if _blind(j)]
@@ -306,7 +309,7 @@ class Pack:
         """The rules that ask this kind of entity."""
         judges = self._kinds.get(kind)
         if judges is None:
-            judges = self._kinds[kind] = Judges(self.by_kind.get(kind, []))
+            judges = self._kinds[kind] = Judges(self.by_kind.get(kind, []), self.merge_within if kind == "receiver" else 0)
         return judges
 
     @cached_property
