@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -19,6 +20,12 @@ from orderstream.windows import Packs
 
 _logged = msgspec.msgpack.Decoder(list[tuple[int, bytes]])
 _laid = msgspec.msgpack.Decoder(tuple[int, list[str], Page])
+
+
+@lru_cache(maxsize=8192)
+def _address(order: str, partitions: int) -> tuple[int, str]:
+    """Where an order lives, and its channel: all of its entities ask within a second."""
+    return partition_for(order.encode(), partitions), order.partition(":")[0]
 
 
 class DetectState:
@@ -40,8 +47,9 @@ class DetectState:
             batch = wire.decode_facts(record.value)
             told: Counter[str] = Counter()
             for order, answers in self._detector.process(batch).items():
-                mail[partition_for(order.encode(), self._partitions)].append((order, [Answers(answers)]))
-                told[order.partition(":")[0]] += len(answers)
+                partition, channel = _address(order, self._partitions)
+                mail[partition].append((order, [Answers(answers)]))
+                told[channel] += len(answers)
             log.append((self._detector.position, record.value))
             self._count(record, told)
         sends = [

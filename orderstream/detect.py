@@ -7,19 +7,27 @@ read past its event time + the longest window + lateness + horizon. Never by the
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
 from orderstream import times, wire
 from orderstream.facts import NO_FACT, NO_SOURCE, Answer, Fact, FactBatch, News
 from orderstream.pages import Page, page
-from orderstream.rules.pack import Pack
+from orderstream.rules.pack import Judges, Pack
 from orderstream.shelf import Frozen, Shelf
 from orderstream.windows import Entity, Entry, Packs
 
 PART = 500
 """Facts of one entity that are written down at once."""
+
+FEW = 8
+"""Orders of an entity up to which they are kept as bytes from the first on, as long as none meets another."""
+
+_SILENT: dict[str, Any] = {}
+"""Shared by all answers that find nothing; never written."""
 
 
 class Detector:
@@ -34,22 +42,61 @@ class Detector:
         """Of the next answer."""
         self._progress: dict[int, tuple[int, bool]] = {}
         self._versions: set[str] = set()
+        self._judges: dict[str, dict[str, Judges]] = {}
+        """Pack version -> kind of entity -> the rules that ask it."""
         self._keep: dict[str, int] = {}
+        self._waits: dict[str, int] = {}
+        """Kind of entity -> ms after an order's event time when it is looked whether it can be forgotten."""
         self.entries = 0
         """Orders kept in all entities of this partition."""
 
     def process(self, batch: FactBatch) -> dict[str, dict[str, Answer]]:
         """Takes a batch in. The answers: order -> entity -> the latest."""
         self._meet(batch.packs)
-        out: dict[str, dict[str, Answer]] = {}
+        out: dict[str, dict[str, Answer]] = defaultdict(dict)
+        entities = self.entities
         for name, at, news in batch.items:
-            entity, concerned = self._tell(name, at, news)
-            for entry in concerned:
-                out.setdefault(entry.fact.order, {})[name] = entity.answer(entry, self.position, self._packs)
+            fact = news[0]
+            if len(news) > 1 or type(fact) is not Fact or not fact.enters or fact.gone:
+                held = entities.get(name)
+            else:
+                found = entities.find(name)
+                answer = self._pass(name, found, fact)
+                if answer is not None:
+                    out[fact.order][name] = answer
+                    continue
+                held = entities.get(name) if isinstance(found, bytes) else found
+            entity = self._entity(name) if held is None else held
+            for order, entry in self._tell(entity, at, news).items():
+                out[order][name] = entity.answer(entry, self.position, self._packs)
                 self.position += 1
         self._advance(batch.source, batch.progress, idle=batch.idle)
-        self.entities.cool(2 * len(batch.items))
+        entities.cool(2 * len(batch.items))
         return out
+
+    def _pass(self, name: str, held: Entity | bytes | None, fact: Fact) -> Answer | None:
+        """Takes in an order that shares no window of this entity with another one, and of which nothing is found, as of most.
+
+        None, and nothing done, where it is no such order. Nothing is made of it but the bytes that are to be remembered, unless its
+        entity is an object for others' sake.
+        """
+        kind = name[: name.index(":")]
+        judges = self._judges_of(fact.pack, kind)
+        missing = judges.silent(fact)
+        if missing is None:
+            return None
+        if held is None:
+            self.entities.begin(name, wire.encode((fact,)), fact.at + self._wait(kind))
+        elif isinstance(held, bytes):
+            beside = _beside(held, fact, judges.reach)
+            if beside is None:
+                return None
+            self.entities.change(name, beside)
+        elif not held.scheduled or not held.pass_by(fact, judges, missing):
+            return None
+        self.entries += 1
+        self.position += 1
+        return Answer(fact.version, self.position - 1, _SILENT, missing, (), (), _SILENT)
 
     def restore(self, batch: wire.Sealed, position: int) -> None:
         """Takes a batch in that has been answered before, unread. position: of the next answer after it."""
@@ -59,7 +106,7 @@ class Detector:
             news = bytes(sealed)
             new = self.entities.add(name, news)
             if new is None:
-                self._tell(name, at, wire.decode_news(news))
+                self._tell(self.entities.get(name) or self._entity(name), at, wire.decode_news(news))
                 continue
             self.entries += wire.length(news)
             if new:
@@ -107,30 +154,25 @@ class Detector:
         """The pack versions that facts have named."""
         return sorted(self._versions)
 
-    def _tell(self, name: str, at: int, news: list[News]) -> tuple[Entity, list[Entry]]:
-        """An entity is told something; its entries that are to be answered because of it."""
-        entity = self._entity(name)
+    def _tell(self, entity: Entity, at: int, news: list[News]) -> dict[str, Entry]:
+        """An entity is told something; its entries, by order, that are to be answered because of it."""
         count = len(entity.entries)
-        facts = [one for one in news if isinstance(one, Fact)]
-        concerned: dict[str, Entry] = {}
-        if facts:
-            concerned.update((entry.fact.order, entry) for entry in entity.apply(facts, self._packs))
+        facts: list[Fact] = [one for one in news if type(one) is Fact]
+        concerned = entity.apply(facts, self._packs) if facts else {}
         if len(facts) < len(news):
             for one in news:
                 if not isinstance(one, Fact):
-                    concerned.update((entry.fact.order, entry) for entry in entity.learn(one, self._packs))
+                    concerned.update(entity.learn(one, self._packs))
         self.entries += len(entity.entries) - count
         if not entity.scheduled:
             # reference data of what nobody orders is to be forgotten too, but for the last
             entity.scheduled = True
-            self._schedule(name, at if at != NO_FACT else min(one.at for one in news))
-        return entity, list(concerned.values())
+            self._schedule(entity.name, at if at != NO_FACT else min(one.at for one in news))
+        return concerned
 
     def _entity(self, name: str) -> Entity:
-        entity = self.entities.get(name)
-        if entity is None:
-            entity = Entity(name, self._zone)
-            self.entities.put(name, entity)
+        entity = Entity(name, self._zone)
+        self.entities.put(name, entity)
         return entity
 
     def _freeze(self, entity: Entity) -> bytes | None:
@@ -142,8 +184,23 @@ class Detector:
 
     def _thaw(self, name: str, frozen: Frozen) -> Entity:
         news = _read(frozen)
+        if len(news) == 1 and (entity := self._of_one(name, news[0])) is not None:
+            return entity
         entity = self._remembered(name, news)
         self.entries += len(entity.entries) - len(news)
+        return entity
+
+    def _of_one(self, name: str, fact: News) -> Entity | None:
+        """An entity of which `_pass` has made bytes: it is known what it has said of its order."""
+        if type(fact) is not Fact or not fact.enters or fact.gone:
+            return None
+        entity = Entity(name, self._zone)
+        judges = self._judges_of(fact.pack, entity.kind)
+        missing = judges.silent(fact)
+        if missing is None:
+            return None
+        entity.begin(fact, judges, missing)
+        entity.scheduled = True
         return entity
 
     def _remembered(self, name: str, news: list[News]) -> Entity:
@@ -151,6 +208,13 @@ class Detector:
         entity.remember(news, self._packs)
         entity.scheduled = True
         return entity
+
+    def _judges_of(self, version: str, kind: str) -> Judges:
+        try:
+            return self._judges[version][kind]
+        except KeyError:
+            judges = self._judges.setdefault(version, {})[kind] = self._packs(version).kind(kind)
+            return judges
 
     def _outweighed(self, held: Entity | Frozen) -> None:
         self.entries -= _count(held)
@@ -165,14 +229,23 @@ class Detector:
             for kind, span in pack.keep.items():
                 # once for an order's own lateness, once for records that arrive in another order than they were received
                 self._keep[kind] = max(self._keep.get(kind, 0), span + pack.horizon + 2 * pack.lateness)
+            self._waits.clear()
 
     def _kept(self, name: str) -> int:
-        # a trust may be of a kind that no rule asks
-        kept = self._keep.get(name[: name.index(":")])
-        return kept if kept is not None else max(self._keep.values(), default=times.DAY)
+        """How long (ms) an entity's order is kept."""
+        return self._wait(name[: name.index(":")]) - times.HOUR
+
+    def _wait(self, kind: str) -> int:
+        wait = self._waits.get(kind)
+        if wait is None:
+            # a trust may be of a kind that no rule asks
+            kept = self._keep.get(kind)
+            wait = (kept if kept is not None else max(self._keep.values(), default=times.DAY)) + times.HOUR
+            self._waits[kind] = wait
+        return wait
 
     def _schedule(self, name: str, at: int) -> None:
-        self.entities.remind(at + self._kept(name) + times.HOUR, name)
+        self.entities.remind(at + self._wait(name[: name.index(":")]), name)
 
     def _minute(self, entity: Entity) -> int:
         """When what has no orders is looked at again."""
@@ -239,3 +312,16 @@ def _count(held: Entity | Frozen) -> int:
     if isinstance(held, Entity):
         return len(held.entries)
     return sum(map(wire.length, [held] if isinstance(held, bytes) else held))
+
+
+def _beside(held: bytes, fact: Fact, reach: int) -> bytes | None:
+    """An entity's bytes with one more order, where all are of one pack and none as near as `reach` (ms) to it; None where not."""
+    if wire.length(held) >= FEW:
+        return None
+    news = wire.decode_news(held)
+    for one in news:
+        if type(one) is not Fact or not one.enters or one.gone or one.order == fact.order or one.pack != fact.pack:
+            return None
+        if abs(one.at - fact.at) < reach:
+            return None
+    return wire.encode((*news, fact))

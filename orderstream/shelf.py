@@ -89,13 +89,29 @@ class Shelf(Generic[T]):
         value = self._old.pop(key, None)
         if value is None:
             frozen = self._cold.pop(key, None)
-            if frozen is None or isinstance(frozen, _Parts):
-                frozen = self._taken(key, frozen)
             if frozen is None:
-                return None
+                frozen = self._taken(key, None) if self._pages else None
+                if frozen is None:
+                    return None
+            elif isinstance(frozen, _Parts):
+                frozen = self._taken(key, frozen) or frozen
             value = self._thaw(key, frozen)
         self._young[key] = value
         return value
+
+    def find(self, key: str) -> T | bytes | None:
+        """The value as `get` gives it; where it is bytes in one piece those, which stay what they are."""
+        value = self._young.get(key)
+        if value is not None:
+            return value
+        frozen = self._cold.get(key)
+        if isinstance(frozen, bytes):
+            return frozen
+        return self.get(key)
+
+    def change(self, key: str, value: bytes) -> None:
+        """Other bytes in place of those that `find` gave."""
+        self._cold[key] = value
 
     def peek(self, key: str) -> T | None:
         """The value, to be looked at only."""
@@ -105,6 +121,11 @@ class Shelf(Generic[T]):
     def put(self, key: str, value: T) -> None:
         """A value for a key that has none."""
         self._young[key] = value
+
+    def begin(self, key: str, value: bytes, at: int) -> None:
+        """The bytes of a value for a key of which `get` gave nothing; `until` is to tell of it when `at` (ms) has passed."""
+        self._cold[key] = value
+        self._due.add(at // MINUTE + 1, key)
 
     def held(self, key: str) -> Frozen | T | None:
         """What is there, bytes or object, as it stands."""

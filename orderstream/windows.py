@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,13 +21,18 @@ import msgspec
 
 from orderstream import outcomes, times
 from orderstream.facts import Answer, Came, Fact, Finding, Floor, News, Rate, Snooze, Stock, Trust, Update
-from orderstream.rules.pack import Judge, Pack, Values
+from orderstream.rules.pack import Judge, Judges, Pack, Values
 
 EVIDENCE_ORDERS = 20
 """At most so many other orders are named, the first by (time, id): later members then change no earlier evidence."""
 
 TELLABLE = 32
 """Orders of an entity up to which it is kept as bytes while nobody asks for it. A busy one would be read again and again."""
+
+BUSY = 32
+"""Orders of an entity from which on it is remembered where windows begin."""
+NEARBY = 8
+"""Orders that are passed by on the way from one window's beginning to the next one's, rather than searched among all."""
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth, km (IUGG)."""
@@ -64,45 +69,41 @@ def distance(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * EARTH_KM * math.asin(math.sqrt(min(1.0, h)))
 
 
-class Fire:
+class Fire(msgspec.Struct, gc=False):
     """A window that fires: what was measured, its first members, and since when (ms) it has been complete."""
 
-    __slots__ = ("first", "found", "value")
-
-    def __init__(self, value: float, first: list[str], found: int) -> None:
-        self.value = value
-        self.first = first
-        self.found = found
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fire) and (self.value, self.found, self.first) == (other.value, other.found, other.first)
-
-    __hash__ = None  # type: ignore[assignment]
+    value: float
+    first: list[str]
+    found: int
 
 
-class Entry:
-    """One order in an entity: its fact, and what has been judged of it so far."""
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """One order in an entity: its fact, and what has been judged of it so far. Made by `_entry`.
 
-    __slots__ = ("before", "fact", "findings", "fired", "fires", "judged", "marks", "missing", "profiles", "skus")
+    Nothing in it leads back to an entry, so the collector need not know of it: a worker has hundreds of thousands.
 
-    def __init__(self, fact: Fact, before: tuple[int, ...] = ()) -> None:
-        # most orders meet nothing here: what is empty is shared, and made when it is first written
-        self.fact = fact
-        self.before = before
-        """Event times at which the order stood here with earlier versions of its fact."""
-        self.skus = _together(fact.skus)
-        self.judged = False
-        """Whether findings, missing and marks have been worked out, and follow every change from then on."""
-        self.fired = False
-        """Whether `fires` has been."""
-        self.findings: dict[str, Finding] = _NOTHING
-        self.missing: frozenset[str] = frozenset()
-        self.profiles: dict[str, bool | None] = _NOTHING
-        """Rule -> whether its profile's condition holds: no other order has a part in that."""
-        self.fires: dict[str, Fire] = _NOTHING
-        """Rules that mark all, and whose window ending here fires."""
-        self.marks: dict[str, tuple[Entry, Fire, bool]] = _NOTHING
-        """Rule -> the earliest window that marks this order, and whether that was found within the horizon."""
+    judges: the rules of the fact's pack that ask this kind of entity. before: event times at which the order stood here with earlier
+    versions of its fact. judged: whether findings, missing and marks have been worked out, and follow every change from then
+    on; fired: whether `fires` has been. missing: rules that cannot judge it, sorted. profiles: rule -> whether its profile's
+    condition holds, no other order has a part in that. fires: rules that mark all, and whose window ending here fires. marks: rule
+    -> the earliest window that marks this order, by the fact that it ends at, and whether that was found within the horizon.
+    """
+
+    fact: Fact
+    judges: Judges
+    before: tuple[int, ...]
+    judged: bool
+    fired: bool
+    findings: dict[str, Finding]
+    missing: tuple[str, ...]
+    profiles: dict[str, bool | None]
+    fires: dict[str, Fire]
+    marks: dict[str, tuple[Fact, Fire, bool]]
+
+
+def _entry(fact: Fact, judges: Judges, before: tuple[int, ...] = ()) -> Entry:
+    """An order of which nothing has been judged. What is empty is shared, and made when it is first written: most meet nothing."""
+    return Entry(fact, judges, before, False, False, _NOTHING, (), _NOTHING, _NOTHING, _NOTHING)
 
 
 class Rare:
@@ -131,7 +132,7 @@ class Entity:
     """All orders of one entity within the horizon, sorted by (event time, order id), and what is known about it."""
 
     __slots__ = (
-        "by_order", "cumulated", "dormant", "entries", "firing", "keys", "kind", "name", "rare", "scheduled", "span", "zone",
+        "by_order", "cumulated", "dormant", "entries", "firing", "keys", "kind", "lows", "name", "rare", "scheduled", "span", "zone",
     )  # fmt: skip
 
     def __init__(self, name: str, zone: str) -> None:
@@ -147,6 +148,8 @@ class Entity:
         self.by_order: dict[str, Entry] = {}
         self.rare = _NO_RARE
         self.cumulated: dict[str, list[int]] = _NOTHING
+        self.lows: dict[str, int] = _NOTHING
+        """Rule -> where the window began that was looked at last, in a busy entity: the next one begins nearby."""
         self.firing: dict[str, int] = _NOTHING
         """Rule that marks all -> how many windows are known to fire."""
         self.dormant = 0
@@ -160,19 +163,16 @@ class Entity:
 
     # -- what changes it ---------------------------------------------------------------------------------------------
 
-    def apply(self, facts: Iterable[Fact], packs: Packs) -> list[Entry]:
-        """Takes facts in; the entries whose answer is new or another now, and all that a repeated fact concerns.
+    def apply(self, facts: Sequence[Fact], packs: Packs) -> dict[str, Entry]:
+        """Takes facts in; the entries, by order, whose answer is new or another now, and all that a repeated fact concerns.
 
         Many facts at once cost little more than one: every window that they fall into is judged once, after all are in.
         """
-        if not self.entries and self.rare is _NO_RARE:
-            facts = list(facts)
-            if len(facts) == 1 and facts[0].enters and not facts[0].gone:
-                return [self._first(facts[0], packs)]
+        if len(facts) == 1 and (touched := self._enter(facts[0], packs)) is not None:
+            return touched
         if self.dormant:
-            facts = list(facts)
             known = [e.fact.at for f in facts if (e := self.by_order.get(f.order)) is not None]
-            self._wake([*known, *(f.at for f in facts)], packs)
+            self._wake([*known, *(f.at for f in facts)])
         moved: list[int] = []
         fresh: list[Entry] = []
         left: list[Entry] = []
@@ -185,7 +185,8 @@ class Entity:
             if (old is not None and old.fact == fact) or (old is None and fact.gone and gone == fact):
                 repeated += [fact.at, *(old.before if old is not None else ())]
                 continue
-            self.span = max(self.span, packs(fact.pack).kind(self.kind).span)
+            judges = packs(fact.pack).kind(self.kind)
+            self.span = max(self.span, judges.span)
             if old is not None:
                 self._remove(old)
                 left.append(old)
@@ -195,14 +196,14 @@ class Entity:
                 continue
             self.rare.gone.pop(fact.order, None)
             past = () if old is None else old.before if old.fact.at == fact.at else (*old.before, old.fact.at)
-            entry = Entry(fact, past)
+            entry = _entry(fact, judges, past)
             fresh.append(entry)
             if fact.enters:
                 self._insert(entry)
                 moved.append(fact.at)
             else:
                 self._own().asking[fact.order] = entry
-        touched: dict[str, Entry] = {}
+        touched = {}
         self._rejudge(sorted(set(moved)), packs, touched)
         for entry in left:
             self._unmark(entry, packs, touched)
@@ -215,25 +216,72 @@ class Entity:
         for at in repeated:
             # the same again: answers that a crash may have swallowed are given again
             touched.update((e.fact.order, e) for e in self._concerned(at))
-        return list(touched.values())
+        return touched
 
-    def _first(self, fact: Fact, packs: Packs) -> Entry:
-        """Takes in the first that is known here, as most are the only one for ever: nothing can have changed beside it."""
-        entry = Entry(fact)
-        judges = packs(fact.pack).kind(self.kind)
-        self.span = judges.span
-        self.keys.append(_place(entry))
-        self.entries.append(entry)
+    def begin(self, fact: Fact, judges: Judges, missing: tuple[str, ...]) -> None:
+        """Knows nothing yet: takes in an order of which it has said that these cannot judge it, and nothing else."""
+        self._put(fact, judges, missing, 0)
+
+    def pass_by(self, fact: Fact, judges: Judges, missing: tuple[str, ...]) -> bool:
+        """Takes in an order that is in no window with another one, and of which it finds nothing but what cannot judge it.
+
+        False, and nothing done, where it is no such order.
+        """
+        at, keys = fact.at, self.keys
+        if self.rare is not _NO_RARE or fact.order in self.by_order:
+            return False
+        reach = max(self.span, judges.reach)
+        index = len(keys)
+        if keys and at - keys[-1][0] < reach:
+            index = bisect_left(keys, (at, ""))
+            if index == len(keys) or keys[index][0] - at < reach or (index and at - keys[index - 1][0] < reach):
+                return False
+        self._put(fact, judges, missing, index)
+        return True
+
+    def _put(self, fact: Fact, judges: Judges, missing: tuple[str, ...], index: int) -> None:
+        """Puts a silent order in its place."""
+        entry = _entry(fact, judges)
+        entry.judged = entry.fired = True
+        entry.missing = missing
+        self.span = max(self.span, judges.span)
+        self.keys.insert(index, (fact.at, fact.order))
+        self.entries.insert(index, entry)
         self.by_order[fact.order] = entry
-        self._refire(entry, 0, judges.firing_alone, {})
-        entry.fired = True
-        self._judge(entry, packs, None, 0)
-        for rule in entry.fires:
-            self._mark(rule, entry, packs)
-        return entry
+        if self.cumulated:
+            self._forget_sums(index)
 
-    def learn(self, update: Update, packs: Packs) -> list[Entry]:
-        """Takes reference data in; the entries whose answer is another now, or all that it holds for where it is a repeat."""
+    def _enter(self, fact: Fact, packs: Packs) -> dict[str, Entry] | None:
+        """Takes in an order that comes behind all others in time, as most do: no window but its own can have changed.
+
+        None, and nothing done, where it is no such order.
+        """
+        order, keys, rare = fact.order, self.keys, self.rare
+        if not fact.enters or fact.gone or order in self.by_order or (keys and fact.at <= keys[-1][0]):
+            return None
+        if rare is not _NO_RARE and (order in rare.asking or order in rare.gone):
+            return None
+        judges = packs(fact.pack).kind(self.kind)
+        self.span = max(self.span, judges.span)
+        index = len(keys)
+        entry = _entry(fact, judges)
+        entry.fired = True
+        keys.append((fact.at, order))
+        self.entries.append(entry)
+        self.by_order[order] = entry
+        touched = {order: entry}
+        refired: dict[str, list[int]] = {}
+        if judges.marking:
+            self._refire(entry, index, judges.marking, refired)
+        self._judge(entry, packs, None, index)
+        if refired:
+            # which earlier windows fire has a part in who is marked by which
+            self._wake([fact.at])
+            self._remark(refired, packs, touched)
+        return touched
+
+    def learn(self, update: Update, packs: Packs) -> dict[str, Entry]:
+        """Takes reference data in; the entries, by order, whose answer is another now, or all that it holds for where it is a repeat."""
         if isinstance(update, Trust):
             # it changes who counts in windows: what they were must be known first
             for entry in self.entries:
@@ -254,7 +302,7 @@ class Entity:
         refired: dict[str, list[int]] = {}
         for index in range(low, high):
             entry = self.entries[index]
-            if isinstance(update, Came) and not packs(entry.fact.pack).kind(self.kind).remembering:
+            if isinstance(update, Came) and not entry.judges.remembering:
                 # no rule asks what came of others: a busy article's every return would have all its orders judged again
                 continue
             known = entry.judged
@@ -263,13 +311,13 @@ class Entity:
             if self._judge(entry, packs, None, index) or again or not known:
                 touched[entry.fact.order] = entry
             if isinstance(update, Trust):
-                self._refire(entry, index, packs(entry.fact.pack).kind(self.kind).marking, refired)
+                self._refire(entry, index, entry.judges.marking, refired)
         self._remark(refired, packs, touched)
         for entry in self.rare.asking.values():
             held = update.at <= entry.fact.at and (until is None or entry.fact.at < until)
             if held and (self._judge(entry, packs, None, -1) or again):
                 touched[entry.fact.order] = entry
-        return list(touched.values())
+        return touched
 
     def _shelf(self, update: Update) -> list[Any]:
         rare = self._own()
@@ -335,7 +383,7 @@ class Entity:
         self.keys.insert(index, key)
         self.entries.insert(index, entry)
         self.by_order[entry.fact.order] = entry
-        self.dormant += 1
+        self.dormant += not entry.fired
         self._forget_sums(index)
 
     def _remove(self, entry: Entry) -> None:
@@ -389,9 +437,8 @@ class Entity:
             past: tuple[int, ...] = ()
             if known is not None and not known.fact.gone and not one.gone:
                 past = known.before if known.fact.at == one.at else (*known.before, known.fact.at)
-            standing[one.order] = Entry(one, past)
-        spans = {version: packs(version).kind(self.kind).span for version in {e.fact.pack for e in standing.values()}}
-        self.span = max(spans.values(), default=0)
+            standing[one.order] = _entry(one, packs(one.pack).kind(self.kind), past)
+        self.span = max((entry.judges.span for entry in standing.values()), default=0)
         for order, entry in standing.items():
             if entry.fact.gone:
                 self._own().gone[order] = entry.fact
@@ -402,8 +449,26 @@ class Entity:
         self.entries = sorted(self.by_order.values(), key=_place)
         self.keys = [_place(entry) for entry in self.entries]
         self.dormant = len(self.entries)
+        self._settle()
 
-    def _wake(self, times: list[int], packs: Packs) -> None:
+    def _settle(self) -> None:
+        """Where no order is in a window with another, and of none anything is found, that is known without being asked."""
+        if self.rare is not _NO_RARE:
+            return
+        last = None
+        unable: list[tuple[str, ...]] = []
+        for entry in self.entries:
+            missing = entry.judges.silent(entry.fact)
+            if missing is None or (last is not None and entry.fact.at - last < max(self.span, 1)):
+                return
+            last = entry.fact.at
+            unable.append(missing)
+        for entry, missing in zip(self.entries, unable, strict=True):
+            entry.judged = entry.fired = True
+            entry.missing = missing
+        self.dormant = 0
+
+    def _wake(self, times: list[int]) -> None:
         """Before something changes at these times: works out which windows around them fire now."""
         if not self.dormant or not times:
             return
@@ -414,20 +479,20 @@ class Entity:
         for index in range(low, high):
             anchor = self.entries[index]
             if not anchor.fired:
-                self._refire(anchor, index, packs(anchor.fact.pack).kind(self.kind).marking, {})
+                self._refire(anchor, index, anchor.judges.marking, {})
                 self._awake(anchor)
 
     def _awake(self, anchor: Entry) -> None:
-        self.dormant -= not anchor.fired
+        self.dormant -= 1
         anchor.fired = True
 
     def _recall(self, entry: Entry, packs: Packs) -> None:
         """Works out what was known of an order that came back from bytes."""
-        self._wake([entry.fact.at], packs)
+        self._wake([entry.fact.at])
         asking = self.rare.asking.get(entry.fact.order) is entry
         self._judge(entry, packs, None, -1 if asking else bisect_left(self.keys, _place(entry)))
         if not asking:
-            for judge in packs(entry.fact.pack).kind(self.kind).marking:
+            for judge in entry.judges.marking:
                 self._mark(judge.id, entry, packs)
 
     # -- judging -----------------------------------------------------------------------------------------------------
@@ -457,23 +522,22 @@ class Entity:
                     break
                 index = bisect_left(self.keys, (moved[place], ""))
                 continue
-            judges = packs(anchor.fact.pack).kind(self.kind)
+            judges = anchor.judges
             if judges.marking:
                 self._refire(anchor, index, [j for j in judges.marking if self._reaches(j, last, at)], refired)
-            self._awake(anchor)
+            if not anchor.fired:
+                self._awake(anchor)
             if not anchor.judged:
                 fresh.append(anchor)
                 self._judge(anchor, packs, None, index)
                 touched[anchor.fact.order] = anchor
-            elif judges.windowed:
-                near = [j for j in judges.windowed if self._reaches(j, last, at)]
-                if near and self._judge(anchor, packs, near, index):
-                    touched[anchor.fact.order] = anchor
+            elif judges.windowed and self._judge_again(anchor, last, packs, index):
+                touched[anchor.fact.order] = anchor
             index += 1
         self._remark(refired, packs, touched)
         for entry in fresh:
             # a newcomer may fall into windows that fired before it came
-            for judge in packs(entry.fact.pack).kind(self.kind).marking:
+            for judge in entry.judges.marking:
                 self._mark(judge.id, entry, packs)
 
     def _reaches(self, judge: Judge, back: int, at: int) -> bool:
@@ -502,7 +566,7 @@ class Entity:
             low = bisect_right(self.keys, (left.fact.at - self.span, _LAST))
             for entry in self.entries[low : bisect_left(self.keys, (left.fact.at + 1, ""))]:
                 mark = entry.marks.get(rule)
-                if not entry.judged or (mark is not None and mark[0] is left):
+                if not entry.judged or (mark is not None and mark[0] is left.fact):
                     self._mark(rule, entry, packs)
                     touched[entry.fact.order] = entry
 
@@ -514,7 +578,7 @@ class Entity:
             low = bisect_right(self.keys, (first[0] - self.span, _LAST))
             for entry in self.entries[low : bisect_left(self.keys, (last[0] + 1, ""))]:
                 before = entry.marks.get(rule)
-                if before is not None and before[2] and (before[0].fact.at, before[0].fact.order) < first:
+                if before is not None and before[2] and (before[0].at, before[0].order) < first:
                     # an earlier window, which has not changed, marks it already
                     continue
                 self._mark(rule, entry, packs)
@@ -543,9 +607,36 @@ class Entity:
                 continue
             in_time = max(fire.found, entry.fact.since) - entry.fact.since <= pack.horizon
             if in_time or rule not in entry.marks:
-                entry.marks = {**entry.marks, rule: (anchor, fire, in_time)}
+                entry.marks = {**entry.marks, rule: (anchor.fact, fire, in_time)}
             if in_time:
                 return
+
+    def _judge_again(self, entry: Entry, last: int, packs: Packs, index: int) -> bool:
+        """Judges those windows of an order that reach back to a time; whether anything changed."""
+        changed = False
+        others: list[Judge] = []
+        fact = entry.fact
+        for judge in entry.judges.windowed:
+            if not self._reaches(judge, last, fact.at):
+                continue
+            if not judge.plain:
+                # what it lacks, and what its profile says, is not of other orders
+                settled = judge.id in entry.missing or entry.profiles.get(judge.id, True) is False
+                if not settled or judge.remembers or (judge.rule.measure is not None and judge.rule.measure.nearest):
+                    others.append(judge)
+                continue
+            fire = None if judge.of_pieces and fact.quantity <= 0 else self._fire(judge, entry, index)
+            before = entry.findings.get(judge.id)
+            if fire is None:
+                if before is not None:
+                    entry.findings = {rule: f for rule, f in entry.findings.items() if rule != judge.id}
+                    changed = True
+                continue
+            finding = self._finding(judge, entry, fire, None)
+            if finding != before:
+                entry.findings = {**entry.findings, judge.id: finding}
+                changed = True
+        return (bool(others) and self._judge(entry, packs, others, index)) or changed
 
     def _judge(self, entry: Entry, packs: Packs, only: list[Judge] | None, index: int) -> bool:
         """Judges what concerns this order alone: profiles, and rules that mark the newest; whether anything changed.
@@ -553,34 +644,38 @@ class Entity:
         only: just these windows, the order itself and the profile being what they were. index: its place, -1 for a late order.
         """
         fact = entry.fact
-        pack = packs(fact.pack)
+        missing: list[str]
         if only is None:
-            kind = pack.kind(self.kind)
-            judges = kind.alone if len(self.entries) == 1 and fact.enters else kind.newest
+            judges = entry.judges.alone if fact.enters and self._lonely(fact.at, index) else entry.judges.newest
             findings: dict[str, Finding] = {}
-            missing: set[str] = set()
+            missing = []
             entry.profiles = _NOTHING
         else:
             judges = only
             findings = {rule: f for rule, f in entry.findings.items() if not any(j.id == rule for j in only)}
-            missing = {rule for rule in entry.missing if not any(j.id == rule for j in only)}
+            missing = [rule for rule in entry.missing if not any(j.id == rule for j in only)]
         context: Values | None = None
         for judge in judges:
             if judge.id in fact.out:
                 continue
-            measure = judge.rule.measure
             if judge.of_pieces and fact.quantity <= 0:
                 continue
+            if judge.plain and fact.enters:
+                plain = self._fire(judge, entry, index)
+                if plain is not None:
+                    findings[judge.id] = self._finding(judge, entry, plain, None)
+                continue
+            measure = judge.rule.measure
             if self._lacks(judge, entry) or (judge.windowed and not fact.enters):
-                missing.add(judge.id)
+                missing.append(judge.id)
                 continue
             if "profile" in judge.programs:
                 if only is None or judge.remembers:
-                    context = context or self._context(entry, pack, judge, index)
+                    context = context or self._context(entry, packs(fact.pack), judge, index)
                     entry.profiles = {**entry.profiles, judge.id: judge.test("profile", context)}
                 holds = entry.profiles[judge.id]
                 if holds is None:
-                    missing.add(judge.id)
+                    missing.append(judge.id)
                 if not holds:
                     continue
             fire: Fire | None = None
@@ -589,13 +684,19 @@ class Entity:
                 if fire is None:
                     continue
             if judge.explains:
-                context = context or self._context(entry, pack, judge, index)
+                context = context or self._context(entry, packs(fact.pack), judge, index)
             findings[judge.id] = self._finding(judge, entry, fire, context)
-        changed = not entry.judged or findings != entry.findings or missing != entry.missing
+        unable = tuple(sorted(missing)) if missing else ()
+        changed = not entry.judged or findings != entry.findings or unable != entry.missing
         entry.judged = True
         entry.findings = findings or _NOTHING
-        entry.missing = _together(tuple(sorted(missing)))
+        entry.missing = unable
         return changed
+
+    def _lonely(self, at: int, index: int) -> bool:
+        """Whether no window that ends at this place has another order in it."""
+        keys = self.keys
+        return (index == 0 or at - keys[index - 1][0] >= self.span) and (index + 1 == len(keys) or keys[index + 1][0] > at)
 
     def _lacks(self, judge: Judge, entry: Entry) -> bool:
         at = entry.fact.at
@@ -623,7 +724,7 @@ class Entity:
 
     def _history(self, judge: Judge, fact: Fact, index: int) -> dict[str, int]:
         """How many other orders there are in the rule's window that ends at this order, and what had come of them by then."""
-        low, high = self._bounds(judge, fact.at) if index >= 0 else (0, 0)
+        low, high = self._bounds(judge, fact.at, index) if index >= 0 else (0, 0)
         others = {e.fact.order for e in self.entries[low:high]} - {fact.order}
         return {"orders": len(others), **{name: len(others & self._met(said, fact.at)) for name, said in _HISTORY.items()}}
 
@@ -652,18 +753,37 @@ class Entity:
         evidence["limit"] = limit
         return Finding(evidence, max(fact.since, fire.found if fire is not None else fact.since), fact.since)
 
-    def _bounds(self, judge: Judge, at: int) -> tuple[int, int]:
+    def _bounds(self, judge: Judge, at: int, index: int) -> tuple[int, int]:
+        """Where the window begins and ends that ends at a time. index: of the order at that time."""
         low = times.day_start(at, self.zone) if judge.by_day else at - judge.span + 1
-        return bisect_left(self.keys, (low, "")), bisect_left(self.keys, (at + 1, ""))
+        keys = self.keys
+        if len(keys) < BUSY:
+            return bisect_left(keys, (low, "")), bisect_left(keys, (at + 1, ""))
+        begin = self.lows.get(judge.id, 0)
+        end = min(begin + NEARBY, len(keys))
+        if end > begin and (begin == 0 or keys[begin - 1][0] < low) and keys[end - 1][0] >= low:
+            while keys[begin][0] < low:
+                begin += 1
+        else:
+            begin = bisect_left(keys, (low, ""))
+        if self.lows is _NOTHING:
+            self.lows = {}
+        self.lows[judge.id] = begin
+        if keys[index][0] == at and (index + 1 == len(keys) or keys[index + 1][0] > at):
+            return begin, index + 1
+        return begin, bisect_left(keys, (at + 1, ""), begin)
 
     def _fire(self, judge: Judge, anchor: Entry, index: int) -> Fire | None:
         """The window that ends at this order, if it fires."""
-        if len(self.entries) < judge.fewest or judge.id in anchor.fact.out or index < 0:
+        fact = anchor.fact
+        if index < 0 or (judge.fewest > 1 and self._fewer(judge, fact.at, index)) or judge.id in fact.out:
             return None
-        trusts = self._trusts(judge.id, anchor.fact.at)
-        if any(not t.users for t in trusts):
-            return None
-        low, high = self._bounds(judge, anchor.fact.at)
+        trusts = _NONE
+        if self.rare.trusts:
+            trusts = self._trusts(judge.id, fact.at)
+            if any(not t.users for t in trusts):
+                return None
+        low, high = self._bounds(judge, fact.at, index)
         measure = judge.rule.measure
         assert measure is not None
         if measure.sum is not None:
@@ -672,14 +792,11 @@ class Entity:
             if not judge.fires(value):
                 return None
             if not trusts:
-                first = [e.fact.order for e in self.entries[low : min(high, low + EVIDENCE_ORDERS + 1)]]
+                first = [order for _, order in self.keys[low : min(high, low + EVIDENCE_ORDERS + 1)]]
                 return Fire(value, first, self._summed(judge, anchor, low, high, value))
             members = self.entries[low:high]
         else:
-            if high - low < (judge.at_least or 0) and measure.distinct is None:
-                return None
-            window = self.entries[low:high]
-            members = [e for e in window if _member(judge, anchor, e)]
+            members = [e for e in self.entries[low:high] if _member(judge, anchor, e)]
             value = len(members) if measure.count is not None else _distinct(members, trusts)
             if not judge.fires(value):
                 return None
@@ -689,6 +806,17 @@ class Entity:
                 return None
         first = [e.fact.order for e in members[: EVIDENCE_ORDERS + 1]]
         return Fire(value, first, self._found(judge, anchor, members, trusts))
+
+    def _fewer(self, judge: Judge, at: int, index: int) -> bool:
+        """Whether fewer orders than the rule needs are in the window that ends at this place."""
+        fewest = judge.fewest
+        keys = self.keys
+        high = index + 1
+        if high < len(keys) and keys[high][0] == at:
+            high = bisect_left(keys, (at + 1, ""), high)
+        if high < fewest:
+            return True
+        return keys[high - fewest][0] < (times.day_start(at, self.zone) if judge.by_day else at - judge.span + 1)
 
     def _found(self, judge: Judge, anchor: Entry, members: list[Entry], trusts: list[Trust]) -> int:
         """When (ms) the record came with which this window first fired, the order that it ends at being there."""
@@ -735,6 +863,9 @@ class Entity:
 
     def _latest(self, high: int) -> list[int]:
         """The latest `since` among the first n sorted entries, for n up to `high`."""
+        latest = self.cumulated.get("latest")
+        if latest is not None and len(latest) > high:
+            return latest
         latest = self._cumulated("latest")
         for entry in self.entries[len(latest) - 1 : high]:
             latest.append(max(latest[-1], entry.fact.since))
@@ -747,6 +878,9 @@ class Entity:
 
     def _sums(self, what: str) -> list[int]:
         """Cumulated sums over the sorted entries, extended from where the last change left them."""
+        sums = self.cumulated.get(what)
+        if sums is not None and len(sums) > len(self.entries):
+            return sums
         sums = self._cumulated(what)
         total = sums[-1]
         for entry in self.entries[len(sums) - 1 :]:
@@ -754,19 +888,19 @@ class Entity:
             sums.append(total)
         return sums
 
-    def _nearest(self, judge: Judge, entry: Entry, index: int, missing: set[str]) -> Fire | None:
+    def _nearest(self, judge: Judge, entry: Entry, index: int, missing: list[str]) -> Fire | None:
         """Distance (km, one decimal) from the nearest of the buyer's other places in the window."""
         here = entry.fact.place
         measure = judge.rule.measure
         assert measure is not None
-        low, high = self._bounds(judge, entry.fact.at) if index >= 0 else (0, 0)
+        low, high = self._bounds(judge, entry.fact.at, index) if index >= 0 else (0, 0)
         others = [e for e in self.entries[low:high] if e is not entry and e.fact.place is not None]
         if self.rare.came:
             # where a fraud was sent to is nobody's usual place
             frauds = self._met(outcomes.FRAUDS, entry.fact.at)
             others = [e for e in others if e.fact.order not in frauds]
         if here is None or len(others) < measure.members:
-            missing.add(judge.id)
+            missing.append(judge.id)
             return None
         if any(not t.users or entry.fact.user in t.users for t in self._trusts(judge.id, entry.fact.at)):
             return None
@@ -812,15 +946,16 @@ class Entity:
         if not entry.judged:
             self._recall(entry, packs)
         fact = entry.fact
-        if not entry.findings and not entry.missing and not entry.marks and self.rare is _NO_RARE and self.kind != "receiver":
-            return Answer(fact.version, position)
+        rare = self.rare
+        if not (entry.marks or rare.trusts or rare.snoozes) and fact.enters and self.kind != "receiver":
+            return Answer(fact.version, position, entry.findings, entry.missing, (), (), _NOTHING)
         waived = self._waived(entry, packs)
         findings = {rule: finding for rule, finding in entry.findings.items() if rule not in waived}
         missing = list(entry.missing)
         for rule, (anchor, fire, _) in entry.marks.items():
             if rule in waived:
                 continue
-            judge = packs(anchor.fact.pack).judges[rule]
+            judge = packs(anchor.pack).judges[rule]
             evidence = {"by": self.kind, "orders": _others(fire, fact.order), "value": fire.value, "limit": judge.limit}
             findings[rule] = Finding(evidence, max(fact.since, fire.found), fact.since)
         if not fact.enters:
@@ -863,13 +998,14 @@ def _shelve(shelf: list[Any], update: Update) -> int:
 
 
 def _others(fire: Fire, order: str) -> list[str]:
-    return [o for o in fire.first if o != order][:EVIDENCE_ORDERS]
+    first = fire.first
+    return [o for o in first if o != order] if order in first else first[:EVIDENCE_ORDERS]
 
 
 def _member(judge: Judge, anchor: Entry, entry: Entry) -> bool:
     if judge.id in entry.fact.out:
         return False
-    return not judge.sharing or not anchor.skus.isdisjoint(entry.skus)
+    return not judge.sharing or not _together(anchor.fact.skus).isdisjoint(entry.fact.skus)
 
 
 def _distinct(members: Iterable[Entry], trusts: list[Trust]) -> int:

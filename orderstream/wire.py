@@ -20,6 +20,9 @@ T = TypeVar("T")
 MAX_RECORD = 1_000_000
 """Bytes after which a batch is cut into another record: well under the broker's message.max.bytes of 4 MB."""
 
+GROUP = 15
+"""Items that are encoded at once: as many as a msgpack array of one byte more than they are themselves can have."""
+
 LAID = b"\x00"
 """How a blob of a state's dump begins: no changelog record does."""
 
@@ -63,17 +66,39 @@ def entity_partition(entity: str, partitions: int) -> int:
 
 def packed(items: Iterable[Any]) -> Iterator[bytes]:
     """Items as msgpack arrays of at most about MAX_RECORD bytes each."""
-    chunk: list[msgspec.Raw] = []
-    size = 0
-    for item in items:
-        blob = encode(item)
-        if chunk and size + len(blob) > MAX_RECORD:
-            yield encode(chunk)
-            chunk, size = [], 0
-        chunk.append(msgspec.Raw(blob))
-        size += len(blob)
+    items = items if isinstance(items, list) else list(items)
+    chunk: list[bytes | memoryview] = []
+    size = count = 0
+    for start in range(0, len(items), GROUP):
+        group = items[start : start + GROUP]
+        together = encode(group)
+        if size + len(together) <= MAX_RECORD:
+            # as nearly always
+            if len(group) == len(items):
+                yield together
+                return
+            # without the byte that says how many they are
+            chunk.append(memoryview(together)[1:])
+            size += len(together) - 1
+            count += len(group)
+            continue
+        for item in group:
+            blob = encode(item)
+            if chunk and size + len(blob) > MAX_RECORD:
+                yield b"".join((_head(count), *chunk))
+                chunk, size, count = [], 0, 0
+            chunk.append(blob)
+            size += len(blob)
+            count += 1
     if chunk:
-        yield encode(chunk)
+        yield b"".join((_head(count), *chunk))
+
+
+def _head(count: int) -> bytes:
+    """How a msgpack array of so many elements begins."""
+    if count < 1 << 4:
+        return bytes((0x90 | count,))
+    return b"\xdc" + count.to_bytes(2) if count < 1 << 16 else b"\xdd" + count.to_bytes(4)
 
 
 def raw_headers(raw: Raw) -> list[tuple[str, bytes]]:

@@ -18,6 +18,7 @@ import msgspec
 import yaml
 
 from orderstream import money, times
+from orderstream.facts import Fact
 from orderstream.identity import LIKELY, OPEN_KINDS, RANK
 from orderstream.rules import samples
 from orderstream.rules.closures import Closure, Undecided, closure
@@ -60,11 +61,13 @@ class Judge:
         "limit",
         "marks_all",
         "of_pieces",
+        "plain",
         "programs",
         "remembers",
         "rule",
         "sharing",
         "span",
+        "windowed",
     )
 
     def __init__(self, rule: Rule) -> None:
@@ -101,10 +104,9 @@ class Judge:
         """Asked only about pieces on the shelf, not about a bundle as such."""
         self.explains = bool(self.kinds) and not self.programs.keys().isdisjoint(("value", "limit", "detail"))
         """Its evidence is read by expressions, not only measured."""
-
-    @property
-    def windowed(self) -> bool:
-        return self.span > 0
+        self.windowed = self.span > 0
+        self.plain = measure is not None and measure.nearest is None and not rule.needs and "profile" not in self.programs
+        """All that it asks of an order that counts is what the window's orders come to."""
 
     def fires(self, value: float) -> bool:
         """Whether a measured value is past the rule's limit."""
@@ -162,17 +164,50 @@ class Judges:
     alone, firing_alone: of newest and marking those that have something to say of an order that nothing else is known beside.
     """
 
-    __slots__ = ("alone", "firing_alone", "marking", "newest", "remembering", "span", "windowed")
+    __slots__ = (
+        "_alone_ids", "_alone_missing", "_alone_sums", "_alone_unclear",
+        "alone", "firing_alone", "marking", "newest", "reach", "remembering", "span", "windowed",
+    )  # fmt: skip
 
-    def __init__(self, judges: list[Judge]) -> None:
+    def __init__(self, judges: list[Judge], within: int = 0) -> None:
+        """within: ms up to which an order is told of those before it, whatever the rules ask."""
         self.marking = [j for j in judges if j.marks_all]
         self.newest = [j for j in judges if not j.marks_all]
         self.windowed = [j for j in self.newest if j.windowed]
         self.alone = [j for j in self.newest if j.fewest <= 1 or j.rule.needs or "profile" in j.programs]
         self.firing_alone = [j for j in self.marking if j.fewest <= 1]
         self.span = max((j.span for j in judges), default=0)
+        self.reach = max(self.span, within, 1)
+        """Orders so many ms apart have no part in what is said of one another."""
         self.remembering = any(j.remembers or (j.rule.measure is not None and j.rule.measure.nearest) for j in judges)
         """What came of an order has a part in what is said of others."""
+        blind = [j for j in self.alone if _blind(j)]
+        sums = [j for j in self.alone if j not in blind and j.plain and j.rule.measure is not None and j.rule.measure.sum]
+        self._alone_ids = frozenset(j.id for j in self.alone)
+        self._alone_sums = [(j, j.of_pieces) for j in sums]
+        self._alone_unclear = bool(self.firing_alone) or len(blind) + len(sums) < len(self.alone)
+        found = (tuple(sorted(j.id for j in blind if pieces or not j.of_pieces)) for pieces in (False, True))
+        self._alone_missing: tuple[tuple[str, ...], tuple[str, ...]] = (next(found), next(found))
+
+    def silent(self, fact: Fact) -> tuple[str, ...] | None:
+        """The rules that cannot judge an order that counts in windows and that nothing else is known beside.
+
+        None where one of the others may fire, or where that takes more than a look: then it is to be judged.
+        """
+        if self._alone_unclear or (fact.out and not self._alone_ids.isdisjoint(fact.out)):
+            return None
+        for judge, pieces in self._alone_sums:
+            if judge.fires(fact.quantity if pieces else fact.total or 0) and (fact.quantity > 0 or not pieces):
+                return None
+        return self._alone_missing[fact.quantity > 0]
+
+
+def _blind(judge: Judge) -> bool:
+    """Whether a rule cannot judge an order without knowing anything else."""
+    measure = judge.rule.measure
+    return not {"stock", "rate"}.isdisjoint(judge.rule.needs) or (
+        measure is not None and measure.nearest is not None and measure.members > 0 and "profile" not in judge.programs
+    )
 
 
 class Pack:
@@ -285,7 +320,7 @@ class Pack:
         """The rules that ask this kind of entity."""
         judges = self._kinds.get(kind)
         if judges is None:
-            judges = self._kinds[kind] = Judges(self.by_kind.get(kind, []))
+            judges = self._kinds[kind] = Judges(self.by_kind.get(kind, []), self.merge_within if kind == "receiver" else 0)
         return judges
 
     @cached_property

@@ -90,6 +90,22 @@ class Kept(RuleBasedStateMachine):
         self.model[key] = self.model.get(key, b"") + part
         self.log.append((key, part, self.now + 3))
 
+    @rule(key=KEYS, letter=st.sampled_from(b"abc"))
+    def say_in_bytes(self, key: str, letter: int) -> None:
+        """A value is made longer and stays bytes, where it is none or bytes already."""
+        part = bytes([letter])
+        found = self.shelf.find(key)
+        if isinstance(found, Word):
+            found.said += part
+        elif found is None:
+            self.due[key] = self.now + 3
+            self.shelf.begin(key, part, self.due[key] * MINUTE)
+        else:
+            self.shelf.change(key, found + part)
+        self.weight += 1
+        self.model[key] = self.model.get(key, b"") + part
+        self.log.append((key, part, self.now + 3))
+
     @rule(limit=st.integers(1, 20))
     def cool(self, limit: int) -> None:
         hot, shelf.HOT = shelf.HOT, 1
