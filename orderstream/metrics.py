@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Literal, NamedTuple
@@ -334,6 +335,26 @@ class Metrics:
                 else:
                     found.add(name)
         return found
+
+
+def observe(histogram: Histogram, values: list[float]) -> None:
+    """What `observe` of each value does, with one lock for a bucket instead of two for a value. It sorts the values."""
+    if len(values) < FEW:
+        for value in values:
+            histogram.observe(value)
+        return
+    values.sort()
+    histogram._sum.inc(sum(values))  # noqa: SLF001  there is no other way in
+    counted = 0
+    for bound, bucket in zip(histogram._upper_bounds, histogram._buckets, strict=True):  # noqa: SLF001
+        up_to = bisect_right(values, bound, counted)
+        if up_to > counted:
+            bucket.inc(up_to - counted)
+            counted = up_to
+
+
+FEW = 4
+"""Values for which it is not worth while."""
 
 
 class Served(NamedTuple):
