@@ -72,6 +72,7 @@ class Case(msgspec.Struct, array_like=True):
 
 _case = msgspec.msgpack.Decoder(Case)
 _items = msgspec.msgpack.Decoder(list[OrderItem])
+_encode = msgspec.msgpack.Encoder().encode
 
 Standing = Literal[0, 1, 2, 3]
 """What a case's bytes are after a record: items to be added (0) or all of it (2), and one more where it waits for answers."""
@@ -155,7 +156,7 @@ class Router:
         order, items = mail
         case = self.cases.peek(order)
         if case is None or case.dossier is None or order in self.pending:
-            return order, 1 if order in self.pending else 0, msgspec.msgpack.encode(items)
+            return order, 1 if order in self.pending else 0, _encode(items)
         return order, 2, freeze(case)
 
     def dump(self) -> Iterator[Page]:
@@ -526,7 +527,7 @@ def freeze(case: Case) -> bytes:
         if len(case.answers) + heard.count(None) > len(expects):
             rest = {entity: answer for entity, answer in case.answers.items() if entity not in expects}
         case = msgspec.structs.replace(case, answers=rest, heard=heard)
-    return msgspec.msgpack.encode(case)
+    return _encode(case)
 
 
 def _whole(order: str, minute: int, held: Frozen | Case) -> bytes:
@@ -570,7 +571,7 @@ def _whole_verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 def _short(value: Any) -> bytes:
-    return hashlib.sha256(msgspec.msgpack.encode(value)).digest()[:12]
+    return hashlib.sha256(_encode(value)).digest()[:12]
 
 
 def _params(action: Action) -> dict[str, Any]:
