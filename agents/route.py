@@ -174,9 +174,10 @@ class RouteState:
             sends.append(Send(self._names.public(one.topic), value, one.order.encode(), public=True))
 
     def _count(self, public: list[Public]) -> None:
-        """Counts what is said for the first time."""
+        """Counts what is said for the first time; a lock for each number once a batch."""
         metrics = self._metrics
         verdicts: dict[tuple[str, str, str], int] = {}
+        lacking: dict[str, int] = {}
         waited: list[float] = []
         first: dict[str, list[float]] = {}
         for one in public:
@@ -187,13 +188,14 @@ class RouteState:
                 channel, timings = value["channel"], value["timings"]
                 said = (channel, value["verdict"], value["level"])
                 verdicts[said] = verdicts.get(said, 0) + 1
-                waited.append(max(0, timings["decided_at"] - timings["normalised_at"]) / 1000)
+                now = timings["decided_at"]
+                waited.append(max(0, now - timings["normalised_at"]) / 1000)
                 if value["verdict_seq"] == 1:
-                    first.setdefault(channel, []).append(max(0, timings["decided_at"] - timings["received_at"]) / 1000)
+                    first.setdefault(channel, []).append(max(0, now - timings["received_at"]) / 1000)
+                for rule in value["not_available"]:
+                    lacking[rule] = lacking.get(rule, 0) + 1
                 for signal in value["signals"]:
                     metrics.signals.labels(signal["rule"], signal["level"]).inc()
-                for rule in value["not_available"]:
-                    metrics.not_available.labels(rule).inc()
                 for tag in value["tags"]:
                     if tag["tag"] == "found-late":
                         metrics.found_late.labels(tag["rule"]).inc()
@@ -204,6 +206,8 @@ class RouteState:
         for said, number in verdicts.items():
             metrics.orders.labels("route", said[0]).inc(number)
             metrics.verdicts.labels(*said).inc(number)
+        for rule, number in lacking.items():
+            metrics.not_available.labels(rule).inc(number)
         if waited:
             observe(metrics.hop_latency.labels("route"), waited)
         for channel, latencies in first.items():

@@ -24,7 +24,7 @@ import orjson
 from agents import detect
 from agents.app import COLLECT, TUNING, Knowledge, watch
 from agents.normalise import Names, NormaliseState
-from agents.route import RouteState
+from agents.route import RouteState, encode
 from orderstream import channels, topics
 from orderstream.catalogue import Catalogue, read_article
 from orderstream.engine import Hop, Record, Send, attach, make_app, run
@@ -42,6 +42,7 @@ PARTITIONS = int(os.environ.get("BENCH_PARTITIONS", "8"))
 RAW = "ref.raw"
 IDS = "ref:ref:"
 """How the product's ids of the job's orders begin."""
+HEAD = b'{"order_id":"'
 TOPICS = {f"orders.{where}": f"ref.{where}" for where in ("released", "review", "frozen")}
 
 
@@ -118,16 +119,17 @@ class Output(RouteState):
             topic = TOPICS.get(one.topic)
             if topic is None or one.value is None:
                 continue
-            rules = sorted(s["rule"] for s in one.value["signals"])
-            document = bytes(one.value["order"])
-            number = one.order[len(IDS) :].encode()
+            rules = sorted([s["rule"] for s in one.value["signals"]])
+            document = one.value["order"]
             if "unknown-sku" in rules:
                 order = msgspec.json.decode(document)
                 for line in order["lines"]:
                     line.setdefault("sku", None)
                 document = msgspec.json.encode(order)
             # what is whole is not read to be written again: the job's own id instead of the product's, and its rules behind
-            value = b'{"order_id":"%b%b,"rules":%b}' % (number, document[document.index(b'",') : -1], msgspec.json.encode(rules))
+            number = one.order[len(IDS) :].encode()
+            rest = memoryview(document)[len(HEAD) + len(one.order) : -1]
+            value = b"".join((HEAD, number, rest, b',"rules":', encode(rules) if rules else b"[]", b"}"))
             sends.append(Send(topic, value, number, public=True))
 
 
