@@ -152,12 +152,18 @@ class Router:
             self._lessons.setdefault(entity, []).extend(came)
 
     def log(self, mail: Mail) -> tuple[str, Standing, bytes]:
-        """What is to be remembered of mail that has been processed, for `restore`."""
+        """What is to be remembered of mail that has been processed, for `restore`.
+
+        A case that is remembered whole lies as these bytes from then on: most are never asked for again, and an object is taken
+        apart for less while it is still in the processor's cache.
+        """
         order, items = mail
         case = self.cases.peek(order)
         if case is None or case.dossier is None or order in self.pending:
             return order, 1 if order in self.pending else 0, _encode(items)
-        return order, 2, freeze(case)
+        sealed = freeze(case)
+        self.cases.lay(order, _WHOLE + sealed)
+        return order, 2, sealed
 
     def dump(self) -> Iterator[Page]:
         """All cases, for `lay`, in any number of helpings. Which of them wait, `pending` says."""
@@ -542,20 +548,24 @@ def _thaw(order: str, frozen: Frozen) -> Case:
     for part in [frozen] if isinstance(frozen, bytes) else frozen:
         if part[:1] == _WHOLE:
             case = _case.decode(part[1:])
-            for older in (case.lifted, case.fraud):
-                if older is not None:
-                    take(
-                        case, msgspec.structs.replace(older, id=outcomes.derived(older.order, older.at, older.outcome, older.by))
-                    )
-            case.lifted = case.fraud = None
+            if case.lifted is not None or case.fraud is not None:
+                _renew(case)
             if case.dossier is not None:
                 expected = zip(case.dossier.expects, case.heard, strict=True)
-                case.answers.update((entity, answer) for entity, answer in expected if answer is not None)
+                case.answers |= {entity: answer for entity, answer in expected if answer is not None}
                 case.heard = []
         else:
             for item in _items.decode(part[1:]):
                 take(case, item)
     return case
+
+
+def _renew(case: Case) -> None:
+    """Reads what an older version wrote down of outcomes."""
+    for older in (case.lifted, case.fraud):
+        if older is not None:
+            take(case, msgspec.structs.replace(older, id=outcomes.derived(older.order, older.at, older.outcome, older.by)))
+    case.lifted = case.fraud = None
 
 
 def _whole_verdict(verdict: Verdict) -> dict[str, Any]:

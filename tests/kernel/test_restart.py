@@ -217,3 +217,20 @@ def test_who_is_to_be_forgotten_in_the_batch_of_their_order() -> None:
     assert [value is None for topic, _, value in said(effects) if topic == "orders.released"] == [False, True]
     (blob,) = effects.log or []
     assert b"{}" not in blob  # type: ignore[operator]
+
+
+def test_a_case_that_is_logged_whole_is_no_object() -> None:
+    """What was decided lies as the bytes of its log, what waits does not; and it is found again, as if it had never been put away."""
+    state = route.factory(1, NAMES, BOOK.pack, METRICS)(0)
+    cases = state._router.cases
+    heard = Answers({"ip:x": Answer(1, 1), "user:y": Answer(1, 1)})
+
+    state.process([record(1, dossier(1))])
+    waiting = len(cases.objects())
+    state.process([record(2, heard)])
+
+    assert (waiting, len(cases.objects())) == (1, 0)
+    effects = state.process([record(3, dossier(2, 200), Answers({"ip:x": Answer(2, 2)}))])
+    verdicts = [value for topic, _, value in said(effects) if topic == "orders.verdicts"]
+    assert [(value["verdict_seq"], value["previous"], value["total"]) for value in verdicts] == [(2, "released", 200)]
+    assert cases.objects() == []
