@@ -12,8 +12,8 @@ import msgspec
 from agents.normalise import Names, strange
 from orderstream import outcomes, wire
 from orderstream.engine import Effects, Record, Send
-from orderstream.facts import NO_SOURCE, Mail, News, batch
-from orderstream.metrics import Metrics
+from orderstream.facts import NO_SOURCE, Mail, News, OrderItem, batch
+from orderstream.metrics import Metrics, observe
 from orderstream.pages import Page
 from orderstream.route import Public, Router, Standing
 from orderstream.windows import Packs
@@ -23,15 +23,20 @@ class BadOutcome(ValueError):  # noqa: N818 - named for what it is
     """A record of orders.outcomes that can't be read."""
 
 
+Logging = tuple[str, Standing, bytes]
+"""An order, and what `Router.log` says of it."""
+
+
 class Logged(msgspec.Struct, array_like=True):
     """A changelog record: up to which offset of its topic it goes, how far (ms) the data's clock had come, and the cases."""
 
     topic: str
     offset: int
     progress: int
-    cases: list[tuple[str, Standing, bytes]]
+    cases: list[Logging]
 
 
+encode = msgspec.json.Encoder().encode
 _logged = msgspec.msgpack.Decoder(Logged)
 _laid = msgspec.msgpack.Decoder(tuple[int, dict[str, int], Page])
 
@@ -51,7 +56,9 @@ class RouteState:
         now = time.time_ns() // 1_000_000
         sends: list[Send] = []
         log: list[bytes] = []
+        fresh: list[Mail] = []
         repeated: list[Mail] = []
+        last: Record | None = None
         for record in records:
             try:
                 mail = self._read(record)
@@ -64,20 +71,50 @@ class RouteState:
                 continue
             if record.offset <= self._applied.get(record.topic, -1):
                 repeated += mail
-                continue
-            for public in self._router.process(mail, now):
-                sends += self._sends(public, again=False)
-            cases = wire.packed(self._router.log(one) for one in mail)
-            log += self._named(record, list(cases) or [wire.encode([])])
+            elif record.topic == self._names.outcomes:
+                # each word of people or the world is answered by itself
+                self._take(mail, record, now, sends, log)
+            else:
+                fresh += mail
+                last = record
+        if last is not None:
+            # an order is looked at once, however many records of a batch speak of it
+            self._take(_together(fresh) if len(records) > 1 else fresh, last, now, sends, log)
         if repeated:
             # what a crash may have swallowed is said once more, of each order as it stands now
-            for public in self._router.process(repeated, now, again=True):
-                sends += self._sends(public, again=True)
-            log += [self._logged("", -1, cases) for cases in wire.packed(self._router.log(one) for one in repeated)]
+            repeated = _together(repeated)
+            self._say(self._router.process(repeated, now, again=True), sends)
+            log += [self._logged("", -1, cases) for cases in self._cases(repeated)]
         sends += self._lessons()
         self._router.sweep()
         self._show(now)
         return Effects(sends, log or None)
+
+    def _take(self, mail: list[Mail], last: Record, now: int, sends: list[Send], log: list[bytes]) -> None:
+        """Takes in what has not been before, up to the last of its records; adds what follows to sends and log."""
+        public = self._router.process(mail, now)
+        self._count(public)
+        self._say(public, sends)
+        # the first names the record: once that one is written, the record is known to have been taken in
+        self._applied[last.topic] = last.offset
+        cases = self._cases(mail)
+        log.append(self._logged(last.topic, last.offset, next(cases, [])))
+        log += [self._logged("", -1, more) for more in cases]
+
+    def _cases(self, mail: list[Mail]) -> Iterator[list[Logging]]:
+        """What is to be remembered of mail that has been processed, no more in a piece than a record may have."""
+        piece: list[Logging] = []
+        size = 0
+        for one in mail:
+            case = self._router.log(one)
+            length = len(case[0]) + len(case[2])
+            if piece and size + length > wire.MAX_RECORD:
+                yield piece
+                piece, size = [], 0
+            piece.append(case)
+            size += length
+        if piece:
+            yield piece
 
     def _lessons(self) -> list[Send]:
         """What entities are told of their orders, by the road of facts."""
@@ -90,14 +127,8 @@ class RouteState:
             for partition, items in partitions.items()
         ]
 
-    def _named(self, record: Record, cases: list[bytes]) -> list[bytes]:
-        """Blobs of which the first names the record: once that one is written, the record is known to have been taken in."""
-        self._applied[record.topic] = record.offset
-        first = self._logged(record.topic, record.offset, cases[0])
-        return [first, *(self._logged("", -1, more) for more in cases[1:])]
-
-    def _logged(self, topic: str, offset: int, cases: bytes) -> bytes:
-        return wire.encode((topic, offset, self._router.progress, msgspec.Raw(cases)))
+    def _logged(self, topic: str, offset: int, cases: list[Logging]) -> bytes:
+        return wire.encode((topic, offset, self._router.progress, cases))
 
     def restore(self, blob: bytes) -> None:
         if blob.startswith(wire.LAID):
@@ -136,34 +167,51 @@ class RouteState:
             raise BadOutcome(str(error)) from error
         return [(said.order, [said])]
 
-    def _sends(self, public: Public, *, again: bool) -> list[Send]:
-        if not again:
-            self._count(public)
-        value = None if public.value is None else msgspec.json.encode(public.value)
-        return [Send(self._names.public(public.topic), value, public.order.encode(), public=True)]
+    def _say(self, public: list[Public], sends: list[Send]) -> None:
+        """Adds the records for public topics to sends."""
+        for one in public:
+            value = None if one.value is None else encode(one.value)
+            sends.append(Send(self._names.public(one.topic), value, one.order.encode(), public=True))
 
-    def _count(self, public: Public) -> None:
-        metrics, value = self._metrics, public.value
-        if value is None:
-            return
-        if public.topic == "orders.actions":
-            metrics.actions.labels(value["action"]).inc()
-        elif public.topic == "orders.recalled":
-            metrics.recalls.labels(value["cause"]).inc()
-        elif public.topic == "orders.verdicts":
-            channel, timings = value["channel"], value["timings"]
-            metrics.orders.labels("route", channel).inc()
-            metrics.verdicts.labels(channel, value["verdict"], value["level"]).inc()
-            metrics.hop_latency.labels("route").observe(max(0, timings["decided_at"] - timings["normalised_at"]) / 1000)
-            if value["verdict_seq"] == 1:
-                metrics.latency.labels(channel).observe(max(0, timings["decided_at"] - timings["received_at"]) / 1000)
-            for signal in value["signals"]:
-                metrics.signals.labels(signal["rule"], signal["level"]).inc()
-            for rule in value["not_available"]:
-                metrics.not_available.labels(rule).inc()
-            for tag in value["tags"]:
-                if tag["tag"] == "found-late":
-                    metrics.found_late.labels(tag["rule"]).inc()
+    def _count(self, public: list[Public]) -> None:
+        """Counts what is said for the first time; a lock for each number once a batch."""
+        metrics = self._metrics
+        verdicts: dict[tuple[str, str, str], int] = {}
+        lacking: dict[str, int] = {}
+        waited: list[float] = []
+        first: dict[str, list[float]] = {}
+        for one in public:
+            value = one.value
+            if value is None:
+                continue
+            if one.topic == "orders.verdicts":
+                channel, timings = value["channel"], value["timings"]
+                said = (channel, value["verdict"], value["level"])
+                verdicts[said] = verdicts.get(said, 0) + 1
+                now = timings["decided_at"]
+                waited.append(max(0, now - timings["normalised_at"]) / 1000)
+                if value["verdict_seq"] == 1:
+                    first.setdefault(channel, []).append(max(0, now - timings["received_at"]) / 1000)
+                for rule in value["not_available"]:
+                    lacking[rule] = lacking.get(rule, 0) + 1
+                for signal in value["signals"]:
+                    metrics.signals.labels(signal["rule"], signal["level"]).inc()
+                for tag in value["tags"]:
+                    if tag["tag"] == "found-late":
+                        metrics.found_late.labels(tag["rule"]).inc()
+            elif one.topic == "orders.actions":
+                metrics.actions.labels(value["action"]).inc()
+            elif one.topic == "orders.recalled":
+                metrics.recalls.labels(value["cause"]).inc()
+        for said, number in verdicts.items():
+            metrics.orders.labels("route", said[0]).inc(number)
+            metrics.verdicts.labels(*said).inc(number)
+        for rule, number in lacking.items():
+            metrics.not_available.labels(rule).inc(number)
+        if waited:
+            observe(metrics.hop_latency.labels("route"), waited)
+        for channel, latencies in first.items():
+            observe(metrics.latency.labels(channel), latencies)
 
     def _show(self, now: int) -> None:
         waiting = self._router.pending
@@ -171,6 +219,15 @@ class RouteState:
         # the first that began to wait is the oldest: a dict keeps the order of its keys
         oldest = next(iter(waiting.values()), now)
         self._metrics.oldest_dossier.labels(self._partition).set(max(0, now - oldest) / 1000)
+
+
+def _together(mail: list[Mail]) -> list[Mail]:
+    """Mail with all that comes to an order in one place."""
+    by_order: dict[str, list[OrderItem]] = {}
+    for order, items in mail:
+        known = by_order.get(order)
+        by_order[order] = items if known is None else known + items
+    return list(by_order.items())
 
 
 def factory(partitions: int, names: Names, packs: Packs, metrics: Metrics) -> Callable[[int], RouteState]:

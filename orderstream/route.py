@@ -72,6 +72,7 @@ class Case(msgspec.Struct, array_like=True):
 
 _case = msgspec.msgpack.Decoder(Case)
 _items = msgspec.msgpack.Decoder(list[OrderItem])
+_encode = msgspec.msgpack.Encoder().encode
 
 Standing = Literal[0, 1, 2, 3]
 """What a case's bytes are after a record: items to be added (0) or all of it (2), and one more where it waits for answers."""
@@ -116,11 +117,15 @@ class Router:
                 if isinstance(item, Dossier):
                     self.progress = max(self.progress, item.received_at)
                 elif isinstance(item, Forget):
+                    if order in touched and not again:
+                        # what has come before it goes out before it goes
+                        out += self._decide(touched.pop(order), now, again=False)
                     out += [Public(topic, order, None) for topic in PERSONAL]
                 if take(case, item) or again:
                     touched[order] = case
         for case in touched.values():
-            self._teach(case, again=again)
+            if case.outcomes:
+                self._teach(case, again=again)
             out += self._decide(case, now, again=again)
         self.cases.cool(2 * len(mail))
         return out
@@ -132,7 +137,7 @@ class Router:
 
     def _teach(self, case: Case, *, again: bool) -> None:
         """Has the entities of an order told what came of it: those that it has now, each once and after a crash once more."""
-        if not case.outcomes or case.dossier is None:
+        if case.dossier is None:
             return
         teach = [one for one in case.outcomes.values() if one.outcome in outcomes.TEACHES]
         ids = {one.id for one in teach}
@@ -147,12 +152,18 @@ class Router:
             self._lessons.setdefault(entity, []).extend(came)
 
     def log(self, mail: Mail) -> tuple[str, Standing, bytes]:
-        """What is to be remembered of mail that has been processed, for `restore`."""
+        """What is to be remembered of mail that has been processed, for `restore`.
+
+        A case that is remembered whole lies as these bytes from then on: most are never asked for again, and an object is taken
+        apart for less while it is still in the processor's cache.
+        """
         order, items = mail
         case = self.cases.peek(order)
         if case is None or case.dossier is None or order in self.pending:
-            return order, 1 if order in self.pending else 0, msgspec.msgpack.encode(items)
-        return order, 2, freeze(case)
+            return order, 1 if order in self.pending else 0, _encode(items)
+        sealed = freeze(case)
+        self.cases.lay(order, _WHOLE + sealed)
+        return order, 2, sealed
 
     def dump(self) -> Iterator[Page]:
         """All cases, for `lay`, in any number of helpings. Which of them wait, `pending` says."""
@@ -199,12 +210,12 @@ class Router:
         self.pending.pop(case.order, None)
         pack = self._packs(dossier.pack)
         verdict = judge(dossier, case.answers, pack, case.shipped_at)
-        decision = _in_force(case)
+        decision, not_applied = (_in_force(case), _not_applied(case)) if case.outcomes else (None, [])
         # all that the record says, timings left out: what is said again after a crash under the same number is the same
-        person = (decision, _not_applied(case))
-        said = _short((verdict, dossier.digest, dossier.status, dossier.currency, dossier.total, person))
+        person = (decision, not_applied)
+        said = _short((_whole_verdict(verdict), dossier.digest, dossier.status, dossier.currency, dossier.total, person))
         if said == case.said:
-            return self._records(case, decision, verdict, pack, now, again=True) if again else []
+            return self._records(case, decision, not_applied, verdict, pack, now, again=True) if again else []
         case.said = said
         case.number += 1
         previous = case.verdict
@@ -215,7 +226,7 @@ class Router:
         if stands != case.stands:
             case.stands, case.known = stands, fired if stands else None
         _move(case, "" if decision is None else decision.outcome)
-        return self._records(case, decision, verdict, pack, now, previous, again=again)
+        return self._records(case, decision, not_applied, verdict, pack, now, previous, again=again)
 
     def sweep(self) -> None:
         """Forgets cases whose MEMORY is over by the data's own time."""
@@ -238,6 +249,7 @@ class Router:
         self,
         case: Case,
         decision: Outcome | None,
+        not_applied: list[dict[str, Any]],
         verdict: Verdict,
         pack: Pack,
         now: int,
@@ -254,11 +266,12 @@ class Router:
         assert dossier is not None
         line = verdict.line
         signals = [{"rule": s.rule, "level": s.level, "evidence": s.evidence} for s in line.signals]
-        head = {"order_id": case.order, "verdict_seq": case.number}
         said = None if decision is None else _told(decision)
-        held = _held(case, decision)
+        held = case.frozen and _held(case, decision)
+        channel, shop, _ = case.order.split(":", 2)
         whole = {
-            **head,
+            "order_id": case.order,
+            "verdict_seq": case.number,
             "verdict": line.verdict,
             "level": line.level,
             "score": line.score,
@@ -270,14 +283,14 @@ class Router:
             "held": held,
             "out": case.out or None,
             "decision": said,
-            "not_applied": _not_applied(case),
+            "not_applied": not_applied,
             "combinations": verdict.combinations,
-            "rules": verdict.rules,
+            "rules": verdict.rules if verdict.quiet is None else verdict.quiet.json,
             "status": dossier.status,
             "currency": dossier.currency,
             "total": dossier.total,
-            "channel": case.order.split(":", 1)[0],
-            "shop": case.order.split(":", 2)[1],
+            "channel": channel,
+            "shop": shop,
             "previous": previous or None,
             "timings": {
                 "created_at": dossier.created_at,
@@ -293,7 +306,8 @@ class Router:
             case.shown = shown
             if case.recalled:
                 recalled = {
-                    **head,
+                    "order_id": case.order,
+                    "verdict_seq": case.number,
                     "verdict": case.out or "withdrawn",
                     "level": line.level,
                     "pack": line.pack,
@@ -304,27 +318,27 @@ class Router:
                 out.append(Public("orders.recalled", case.order, recalled))
             shows = case.number == case.returned or not (held or line.verdict == "pending")
             if case.out and shows and dossier.document is not None:
-                record = self._order(case, decision, verdict, head, signals)
+                record = self._order(case, decision, verdict, signals)
                 record["decision"] = said
                 if decision is not None and decision.outcome != "undone":
                     record["by"] = decision.by or "person"
                 out.append(Public(f"orders.{case.out}", case.order, record))
-        for action in self._actions(case, decision, verdict, pack):
-            if again or action["id"] not in case.acted:
-                case.acted.add(action["id"])
-                out.append(Public("orders.actions", case.order, action))
+        if rules or verdict.tags or case.locked or decision is not None or not_applied:
+            for action in self._actions(case, decision, not_applied, verdict, pack):
+                if again or action["id"] not in case.acted:
+                    case.acted.add(action["id"])
+                    out.append(Public("orders.actions", case.order, action))
         return out
 
     @staticmethod
-    def _order(
-        case: Case, decision: Outcome | None, verdict: Verdict, head: dict[str, Any], signals: list[dict[str, Any]]
-    ) -> dict[str, Any]:
+    def _order(case: Case, decision: Outcome | None, verdict: Verdict, signals: list[dict[str, Any]]) -> dict[str, Any]:
         """The record of released, review or frozen: the order itself with its units, and why."""
         assert case.dossier is not None
         assert case.dossier.document is not None
         line = verdict.line
         record = {
-            **head,
+            "order_id": case.order,
+            "verdict_seq": case.number,
             "verdict": case.out,
             "level": line.level,
             "score": line.score,
@@ -345,13 +359,15 @@ class Router:
             record["merge_with"] = merge
         return record
 
-    def _actions(self, case: Case, decision: Outcome | None, verdict: Verdict, pack: Pack) -> list[dict[str, Any]]:
+    def _actions(
+        self, case: Case, decision: Outcome | None, not_applied: list[dict[str, Any]], verdict: Verdict, pack: Pack
+    ) -> list[dict[str, Any]]:
         """What the verdict asks others to do, each with a key by which it is done once."""
         dossier = case.dossier
         assert dossier is not None
         level = verdict.line.level
         out: list[dict[str, Any]] = []
-        for one in _not_applied(case):
+        for one in not_applied:
             # people outrank the machine for what they have seen: they are told, and decide again
             told = {
                 "to": "supervisor",
@@ -392,10 +408,14 @@ def take(case: Case, item: OrderItem) -> bool:
         if case.dossier is not None and case.dossier.digest != item.digest:
             case.changed = case.number + 1
         case.dossier = item
-        # what entities said that this order has left is no part of it any more
-        case.answers = {e: a for e, a in case.answers.items() if e in item.expects or a.version > item.version}
+        if case.answers:
+            # what entities said that this order has left is no part of it any more
+            case.answers = {e: a for e, a in case.answers.items() if e in item.expects or a.version > item.version}
         return True
     if isinstance(item, Answers):
+        if case.answers.keys().isdisjoint(item.by):
+            case.answers.update(item.by)
+            return bool(item.by)
         heard = [_hear(case, entity, answer) for entity, answer in item.by.items()]
         return any(heard)
     if isinstance(item, Forget):
@@ -423,8 +443,6 @@ def take(case: Case, item: OrderItem) -> bool:
 
 def _in_force(case: Case) -> Outcome | None:
     """What somebody decided and stands above the machine, or has just been taken back."""
-    if not case.outcomes:
-        return None
     seen = [one for one in case.outcomes.values() if one.id not in case.unseen]
     last = outcomes.in_force(seen, case.shipped_at)
     if last is not None and last.outcome in outcomes.SERVED and case.changed > (last.seq or 0):
@@ -436,7 +454,7 @@ def _in_force(case: Case) -> Outcome | None:
 def _not_applied(case: Case) -> list[dict[str, Any]]:
     """The outcomes that count for nothing, and why: `unseen` (rules: what had fired meanwhile) or `after-shipping`."""
     out = []
-    for one in sorted(case.outcomes.values(), key=lambda one: (one.at, one.id)) if case.outcomes else ():
+    for one in sorted(case.outcomes.values(), key=lambda one: (one.at, one.id)):
         unseen = case.unseen.get(one.id)
         if unseen is not None or outcomes.too_late(one, case.shipped_at):
             why = "after-shipping" if unseen is None else "unseen"
@@ -510,10 +528,12 @@ def freeze(case: Case) -> bytes:
     """A case's bytes. Who answered is not said again where the dossier says it."""
     if case.dossier is not None:
         expects = case.dossier.expects
-        heard = [case.answers.get(entity) for entity in expects]
-        rest = {entity: answer for entity, answer in case.answers.items() if entity not in expects}
+        heard = list(map(case.answers.get, expects))
+        rest = {}
+        if len(case.answers) + heard.count(None) > len(expects):
+            rest = {entity: answer for entity, answer in case.answers.items() if entity not in expects}
         case = msgspec.structs.replace(case, answers=rest, heard=heard)
-    return msgspec.msgpack.encode(case)
+    return _encode(case)
 
 
 def _whole(order: str, minute: int, held: Frozen | Case) -> bytes:
@@ -528,15 +548,11 @@ def _thaw(order: str, frozen: Frozen) -> Case:
     for part in [frozen] if isinstance(frozen, bytes) else frozen:
         if part[:1] == _WHOLE:
             case = _case.decode(part[1:])
-            for older in (case.lifted, case.fraud):
-                if older is not None:
-                    take(
-                        case, msgspec.structs.replace(older, id=outcomes.derived(older.order, older.at, older.outcome, older.by))
-                    )
-            case.lifted = case.fraud = None
+            if case.lifted is not None or case.fraud is not None:
+                _renew(case)
             if case.dossier is not None:
                 expected = zip(case.dossier.expects, case.heard, strict=True)
-                case.answers.update((entity, answer) for entity, answer in expected if answer is not None)
+                case.answers |= {entity: answer for entity, answer in expected if answer is not None}
                 case.heard = []
         else:
             for item in _items.decode(part[1:]):
@@ -544,8 +560,28 @@ def _thaw(order: str, frozen: Frozen) -> Case:
     return case
 
 
+def _renew(case: Case) -> None:
+    """Reads what an older version wrote down of outcomes."""
+    for older in (case.lifted, case.fraud):
+        if older is not None:
+            take(case, msgspec.structs.replace(older, id=outcomes.derived(older.order, older.at, older.outcome, older.by)))
+    case.lifted = case.fraud = None
+
+
+def _whole_verdict(verdict: Verdict) -> dict[str, Any]:
+    """A verdict for its short form: as msgpack writes it, that has no end of rules to go through where they are all alike."""
+    rules = verdict.rules if verdict.quiet is None else verdict.quiet.packed
+    return {
+        "line": verdict.line,
+        "tags": verdict.tags,
+        "rules": rules,
+        "combinations": verdict.combinations,
+        "merge": verdict.merge,
+    }
+
+
 def _short(value: Any) -> bytes:
-    return hashlib.sha256(msgspec.msgpack.encode(value)).digest()[:12]
+    return hashlib.sha256(_encode(value)).digest()[:12]
 
 
 def _params(action: Action) -> dict[str, Any]:

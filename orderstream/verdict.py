@@ -7,6 +7,7 @@ rule whether it fired, stayed silent, or could not be judged; absent is never cl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -45,14 +46,34 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         return msgspec.json.encode(self)
 
 
+class Quiet(msgspec.Struct, frozen=True, gc=False):
+    """What a pack says where no rule has fired, and these lacked their input. It is shared by all such orders: nobody changes it.
+
+    rules, as in a verdict; place: where each stands there; packed, json: their bytes, made once (msgpack, JSON).
+    """
+
+    level: Level
+    verdict: Decision
+    not_available: list[str]
+    combinations: list[str]
+    rules: list[dict[str, Any]]
+    place: dict[str, int]
+    packed: msgspec.Raw
+    json: msgspec.Raw
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """A line and what explains it. rules: id -> state and evidence; merge: other orders to the same receiver."""
+    """A line and what explains it. rules: id -> state and evidence; merge: other orders to the same receiver.
+
+    quiet: where no rule has fired, whose `rules` these are.
+    """
 
     line: Line
     tags: list[dict[str, Any]]
     rules: list[dict[str, Any]]
     combinations: list[str]
     merge: list[str]
+    quiet: Quiet | None = None
 
 
 def rejected_line(order_id: str, reason: str, pack: str) -> Line:
@@ -92,52 +113,95 @@ def judge(dossier: Dossier, answers: Mapping[str, Answer], pack: Pack, shipped_a
     tags: list[dict[str, Any]] = [{"tag": tag} for tag in dossier.tags]
     if dossier.status in WITHDRAWN:
         return Verdict(Line(dossier.order, "withdrawn", "none", 0, pack.version, [], []), tags, [], [], [])
-    heard = {entity: answers[entity] for entity in dossier.expects}
-    waived = {rule for answer in heard.values() for rule in answer.waived}
-    missing = {*dossier.missing, *(rule for answer in heard.values() for rule in answer.missing)}
+    # most answers have nothing to say
+    missing = set(dossier.missing)
     found: dict[str, list[tuple[str, Finding]]] = {}
-    for entity, answer in heard.items():
-        for rule, one_found in answer.findings.items():
-            found.setdefault(rule, []).append((entity, one_found))
+    speaking: list[tuple[str, Answer]] = []
+    merge: list[str] = []
+    for entity in dossier.expects:
+        answer = answers[entity]
+        if answer.findings:
+            for rule, finding in answer.findings.items():
+                found.setdefault(rule, []).append((entity, finding))
+        if answer.missing:
+            missing.update(answer.missing)
+        if answer.merge:
+            merge += answer.merge
+        if answer.waived or answer.snoozed:
+            speaking.append((entity, answer))
+    if found or speaking or dossier.findings:
+        return _found(dossier, found, speaking, missing, pack, shipped_at, tags, merge)
+    quiet = _quiet(pack, frozenset(missing))
+    verdict: Decision = "pending" if dossier.status == "created" else quiet.verdict
+    line = Line(dossier.order, verdict, quiet.level, 0, pack.version, [], quiet.not_available)
+    return Verdict(line, tags, quiet.rules, quiet.combinations, merge, quiet)
+
+
+@lru_cache(maxsize=1024)
+def _quiet(pack: Pack, missing: frozenset[str]) -> Quiet:
+    """What there is to say where nothing was found. missing: rules that lacked their input; others than the pack's change nothing."""
+    not_available = [rule for rule in pack.judges if rule in missing]
+    level, combinations = _level([], not_available, pack)
+    rules = [{"id": r, "state": "not_available" if r in missing else "silent", "evidence": None} for r in pack.judges]
+    place = {rule: n for n, rule in enumerate(pack.judges)}
+    packed, json = msgspec.Raw(msgspec.msgpack.encode(rules)), msgspec.Raw(msgspec.json.encode(rules))
+    return Quiet(level, pack.policy.levels[level].verdict, not_available, combinations, rules, place, packed, json)
+
+
+def _found(
+    dossier: Dossier,
+    found: dict[str, list[tuple[str, Finding]]],
+    speaking: list[tuple[str, Answer]],
+    missing: set[str],
+    pack: Pack,
+    shipped_at: int | None,
+    tags: list[dict[str, Any]],
+    merge: list[str],
+) -> Verdict:
+    """The verdict where something was found. found: rule -> entities and what they found; speaking: who waives or rests rules."""
+    waived = {rule for _, answer in speaking for rule in answer.waived}
     off: set[str] = set()
     resting: dict[str, list[tuple[str, Finding]]] = {}
-    for entity, answer in heard.items():
-        for rule, snoozed in answer.snoozed.items() if answer.snoozed else ():
-            if snoozed is None:
+    for entity, answer in speaking:
+        for rule, rested in answer.snoozed.items():
+            if rested is None:
                 off.add(rule)
             else:
-                resting.setdefault(rule, []).append((entity, snoozed))
+                resting.setdefault(rule, []).append((entity, rested))
     signals: list[Signal] = []
-    not_available: list[str] = []
-    states: list[dict[str, Any]] = []
-    for one in pack.judges.values():
-        finding, in_time = _finding(one, dossier, found.get(one.id), pack.horizon, shipped_at)
-        state = "silent"
-        snoozed = finding if one.id in off else None
-        if finding is None and one.id in resting:
-            finding, in_time = _finding(one, dossier, resting[one.id], pack.horizon, shipped_at)
+    # in the pack's own sequence
+    for rule in sorted({*dossier.findings, *found, *resting}):
+        one = pack.judges.get(rule)
+        if one is None:
+            continue
+        finding, in_time = _finding(one, dossier, found.get(rule), pack.horizon, shipped_at)
+        snoozed = finding if rule in off else None
+        if finding is None:
+            finding, in_time = _finding(one, dossier, resting[rule], pack.horizon, shipped_at)
             snoozed = finding
-        if finding is not None and one.id in waived:
-            tags.append({"tag": "trusted", "rule": one.id})
-        elif finding is not None and one.rule.tag_only:
-            tags.append({"tag": "tag-only", "rule": one.id, "evidence": finding.evidence})
+        assert finding is not None
+        missing.discard(rule)
+        if rule in waived:
+            tags.append({"tag": "trusted", "rule": rule})
+        elif one.rule.tag_only:
+            tags.append({"tag": "tag-only", "rule": rule, "evidence": finding.evidence})
         elif snoozed is not None:
-            tags.append({"tag": "snoozed", "rule": one.id, "evidence": snoozed.evidence})
-        elif finding is not None and not in_time:
-            tags.append({"tag": "found-late", "rule": one.id, "evidence": finding.evidence})
-        elif finding is not None:
-            state = "fired"
-            signals.append(Signal(one.id, one.rule.level, finding.evidence))
-        elif one.id in missing:
-            state = "not_available"
-            not_available.append(one.id)
-        states.append({"id": one.id, "state": state, "evidence": signals[-1].evidence if state == "fired" else None})
-    level, combinations = _level(signals, not_available, pack)
+            tags.append({"tag": "snoozed", "rule": rule, "evidence": snoozed.evidence})
+        elif not in_time:
+            tags.append({"tag": "found-late", "rule": rule, "evidence": finding.evidence})
+        else:
+            signals.append(Signal(rule, one.rule.level, finding.evidence))
+    quiet = _quiet(pack, frozenset(missing))
+    rules, level, combinations = quiet.rules, quiet.level, quiet.combinations
+    if signals:
+        rules = rules.copy()
+        for signal in signals:
+            rules[quiet.place[signal.rule]] = {"id": signal.rule, "state": "fired", "evidence": signal.evidence}
+        level, combinations = _level(signals, quiet.not_available, pack)
     verdict: Decision = "pending" if dossier.status == "created" else pack.policy.levels[level].verdict
     score = sum(pack.weight(s.rule) for s in signals)
-    line = Line(dossier.order, verdict, level, score, pack.version, signals, not_available)
-    merge = [order for answer in heard.values() for order in answer.merge]
-    return Verdict(line, tags, states, combinations, merge)
+    line = Line(dossier.order, verdict, level, score, pack.version, signals, quiet.not_available)
+    return Verdict(line, tags, rules, combinations, merge, None if signals else quiet)
 
 
 def _finding(
@@ -152,15 +216,21 @@ def _finding(
         return own, shipped_at is None or own.found <= shipped_at
     if found is None:
         return None, True
+    if len(found) == 1:
+        return found[0][1], not _late(found[0][1], horizon, shipped_at)
     ranked: list[tuple[bool, int, str, int, str, Finding]] = []
     for entity, finding in found:
-        late = finding.found - finding.since > horizon or (shipped_at is not None and finding.found > shipped_at)
+        late = _late(finding, horizon, shipped_at)
         kind, _, name = entity.partition(":")
         place = one.kinds.index(kind) if kind in one.kinds else len(one.kinds)
         # the name of a hashed kind sorts otherwise in another installation: there what was found decides
         ranked.append((late, place, name if kind in OPEN_KINDS else "", finding.found, str(finding.evidence), finding))
     late, *_, finding = min(ranked, key=lambda f: f[:5])
     return finding, not late
+
+
+def _late(finding: Finding, horizon: int, shipped_at: int | None) -> bool:
+    return finding.found - finding.since > horizon or (shipped_at is not None and finding.found > shipped_at)
 
 
 def _level(signals: list[Signal], not_available: list[str], pack: Pack) -> tuple[Level, list[str]]:

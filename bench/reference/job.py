@@ -17,7 +17,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import orjson
@@ -25,7 +24,7 @@ import orjson
 from agents import detect
 from agents.app import COLLECT, TUNING, Knowledge, watch
 from agents.normalise import Names, NormaliseState
-from agents.route import RouteState
+from agents.route import RouteState, encode
 from orderstream import channels, topics
 from orderstream.catalogue import Catalogue, read_article
 from orderstream.engine import Hop, Record, Send, attach, make_app, run
@@ -41,6 +40,10 @@ from orderstream.settings import Settings
 HERE = Path(__file__).parent
 PARTITIONS = int(os.environ.get("BENCH_PARTITIONS", "8"))
 RAW = "ref.raw"
+IDS = "ref:ref:"
+"""How the product's ids of the job's orders begin."""
+HEAD = b'{"order_id":"'
+TOPICS = {f"orders.{where}": f"ref.{where}" for where in ("released", "review", "frozen")}
 
 
 class Reference:
@@ -110,18 +113,24 @@ class Intake(NormaliseState):
 class Output(RouteState):
     """Says what the product says, and the order with its skus and rules where the job wants it."""
 
-    def _sends(self, public: Public, *, again: bool) -> list[Send]:
-        if public.topic == "orders.verdicts":
-            return super()._sends(public, again=again)
-        if public.topic not in ("orders.released", "orders.review", "orders.frozen"):
-            return []
-        order: dict[str, Any] = msgspec.json.decode(public.value["order"])
-        order["order_id"] = order["number"]
-        for line in order["lines"]:
-            line.setdefault("sku", None)
-        order["rules"] = sorted(s["rule"] for s in public.value["signals"])
-        key = order["number"].encode()
-        return [Send(f"ref.{public.topic.partition('.')[2]}", msgspec.json.encode(order), key, public=True)]
+    def _say(self, public: list[Public], sends: list[Send]) -> None:
+        super()._say([one for one in public if one.topic == "orders.verdicts"], sends)
+        for one in public:
+            topic = TOPICS.get(one.topic)
+            if topic is None or one.value is None:
+                continue
+            rules = sorted([s["rule"] for s in one.value["signals"]])
+            document = one.value["order"]
+            if "unknown-sku" in rules:
+                order = msgspec.json.decode(document)
+                for line in order["lines"]:
+                    line.setdefault("sku", None)
+                document = msgspec.json.encode(order)
+            # what is whole is not read to be written again: the job's own id instead of the product's, and its rules behind
+            number = one.order[len(IDS) :].encode()
+            rest = memoryview(document)[len(HEAD) + len(one.order) : -1]
+            value = b"".join((HEAD, number, rest, b',"rules":', encode(rules) if rules else b"[]", b"}"))
+            sends.append(Send(topic, value, number, public=True))
 
 
 def worker() -> int:

@@ -348,6 +348,33 @@ def test_what_a_lost_partition_showed_goes_with_it():
     assert not [s for metric in (metrics.window_entries, metrics.lag) for m in metric.collect() for s in m.samples]
 
 
+def test_what_a_process_shows_again_after_a_loss_is_seen():
+    """A partition that comes back is shown with its new number, although its gauge has been asked for before."""
+    metrics = Metrics()
+    metrics.oldest_dossier.labels("3").set(9)
+    metrics.partition_lost("route", 3)
+    metrics.oldest_dossier.labels("3").set(1)
+    assert metrics.registry.get_sample_value("orderstream_oldest_dossier_age_seconds", {"partition": "3"}) == 1
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.3, 0.300001, 0.8], [0.004, 0.005, 0.005, 11.0, 0.0, 99.0]])
+def test_observed_together_as_one_by_one(values):
+    """A batch's latencies come to the same buckets, count and sum; a value on a bucket's edge is in it."""
+    from orderstream.metrics import observe
+
+    together, single = Metrics(), Metrics()
+    observe(together.latency.labels("api"), list(values))
+    for value in values:
+        single.latency.labels("api").observe(value)
+
+    def shown(metrics):
+        samples = [s for m in metrics.latency.collect() for s in m.samples if not s.name.endswith("_created")]
+        return {(s.name, s.labels.get("le")): pytest.approx(s.value) for s in samples}
+
+    assert shown(together) == shown(single)
+    assert shown(together)["orderstream_latency_seconds_count", None] == len(values)
+
+
 def test_rejects_are_those_of_the_last_minute():
     """A second's rejects are seen for a minute and then no more; the counter keeps them."""
     from orderstream.metrics import LastMinute

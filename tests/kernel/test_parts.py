@@ -20,12 +20,12 @@ from orderstream.facts import Answer, Answers, Dossier, Finding, Mail, OrderItem
 from orderstream.normalise import Books, Normaliser
 from orderstream.orders import Address, Order, Raw
 from orderstream.replay import read_item
-from orderstream.route import Public, Router
+from orderstream.route import Public, Router, _whole_verdict
 from orderstream.rules.book import Activation, PackBook, activation_record, pack_record, read_record
 from orderstream.rules.model import Action
 from orderstream.rules.pack import Pack
 from orderstream.times import HOUR, MINUTE, SECOND
-from orderstream.verdict import judge
+from orderstream.verdict import Verdict, judge
 
 steady = settings(max_examples=60, derandomize=True, deadline=None)
 
@@ -305,6 +305,36 @@ def test_tag_only_counts_for_nothing() -> None:
 def test_shipping_ends_recalls(at: int, verdict: str) -> None:
     """What is found after the order was shipped is only told."""
     assert judge(dossier(findings=found("platform-hold", at=at)), {}, STANDARD, T + HOUR).line.verdict == verdict
+
+
+def test_what_one_order_shows_no_other_has() -> None:
+    """Orders of which nothing is found share what a pack says of them; what fires in one stays out of it."""
+    missing = ("ip-pair", "no-such-rule")
+    before = judge(dossier(missing=missing), {}, STANDARD)
+    fired = judge(dossier(findings=found("platform-hold"), missing=missing), {}, STANDARD)
+    whole = judge(dossier(), {}, STANDARD)
+    after = judge(dossier(missing=missing), {}, STANDARD)
+
+    def states(verdict: Verdict) -> dict[str, str]:
+        return {one["id"]: one["state"] for one in verdict.rules if one["state"] != "silent"}
+
+    assert states(before) == states(after) == {"ip-pair": "not_available"}
+    assert states(fired) == {"ip-pair": "not_available", "platform-hold": "fired"}
+    assert states(whole) == {}
+    assert list(STANDARD.rules) == [one["id"] for one in fired.rules] == [one["id"] for one in whole.rules]
+    off = STANDARD.without("ip-pair")
+    assert judge(dossier(off, missing=missing), {}, off).line.pack == off.version
+
+
+def test_a_verdict_is_said_by_its_content() -> None:
+    """Whether its rules were written before or not, a verdict's bytes are the same: a case that was kept knows what it has said."""
+    quiet = judge(dossier(missing=("ip-pair",)), {}, STANDARD)
+    assert quiet.quiet is not None
+    plain = {"line": quiet.line, "tags": [], "rules": quiet.rules, "combinations": [], "merge": []}
+
+    assert msgspec.msgpack.encode(_whole_verdict(quiet)) == msgspec.msgpack.encode(plain)
+    value = verdict_of(Desk().dossier(missing=("ip-pair",)))
+    assert json.loads(msgspec.json.encode(value))["rules"] == quiet.rules
 
 
 # -- route ----------------------------------------------------------------------------------------------------------------

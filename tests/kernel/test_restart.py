@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agents import route
 from orderstream import engine, wire
-from orderstream.facts import Dossier
+from orderstream.facts import Answer, Answers, Dossier, Forget, OrderItem
 from orderstream.replay import read_item
 
 quick = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
@@ -165,3 +165,72 @@ def test_died_between_two_logs_of_one_record(monkeypatch: pytest.MonkeyPatch) ->
     numbers, _ = read(desk(log[0], *rest), 2, 200)
 
     assert numbers == [2, 2, 2]
+
+
+def said(effects: engine.Effects) -> list[tuple[str, str, Any]]:
+    """(topic, order, value), values without their timings."""
+    values = [(send, None if send.value is None else json.loads(send.value)) for send in effects.sends]
+    for _, value in values:
+        if value is not None:
+            value.pop("timings", None)
+    return [(send.topic, (send.key or b"").decode(), value) for send, value in values]
+
+
+def record(offset: int, *items: OrderItem, topic: str = NAMES.dossiers) -> engine.Record:
+    return engine.Record(topic, 0, offset, None, wire.encode([("api:main:1", list(items))]), (), T)
+
+
+def dossier(version: int, total: int = 100) -> Dossier:
+    return Dossier("api:main:1", version, BOOK.at(T).version, "paid", "CNY", total, T, T, {"ip:x": version, "user:y": 1},
+                   document=b"{}", digest=str(total))  # fmt: skip
+
+
+def test_an_order_is_decided_once_a_batch() -> None:
+    """What several records of a batch say of an order is one verdict and one entry of the changelog, and is known after a restart."""
+    state, after = (route.factory(1, NAMES, BOOK.pack, METRICS)(0) for _ in range(2))
+    batch = [
+        record(1, dossier(1)),
+        record(2, Answers({"ip:x": Answer(1, 1)})),
+        record(3, Answers({"user:y": Answer(1, 1)})),
+        record(4, dossier(2, 200), Answers({"ip:x": Answer(2, 2)})),
+    ]
+
+    effects = state.process(batch)
+
+    verdicts = [value for topic, _, value in said(effects) if topic == "orders.verdicts"]
+    assert [(value["verdict_seq"], value["total"]) for value in verdicts] == [(1, 200)]
+    (blob,) = effects.log or []
+    after.restore(blob)  # type: ignore[arg-type]
+    again = [value for topic, _, value in said(after.process(batch)) if topic == "orders.verdicts"]
+    assert again == verdicts
+    more = after.process([record(5, Answers({"ip:x": Answer(2, 3)}))])
+    assert said(more) == []
+
+
+def test_who_is_to_be_forgotten_in_the_batch_of_their_order() -> None:
+    """An order that was complete goes out before what it says of its person goes, and is forgotten nevertheless."""
+    state = route.factory(1, NAMES, BOOK.pack, METRICS)(0)
+    heard = Answers({"ip:x": Answer(1, 1), "user:y": Answer(1, 1)})
+
+    effects = state.process([record(1, dossier(1), heard), record(2, Forget("api:main:1"))])
+
+    assert [value is None for topic, _, value in said(effects) if topic == "orders.released"] == [False, True]
+    (blob,) = effects.log or []
+    assert b"{}" not in blob  # type: ignore[operator]
+
+
+def test_a_case_that_is_logged_whole_is_no_object() -> None:
+    """What was decided lies as the bytes of its log, what waits does not; and it is found again, as if it had never been put away."""
+    state = route.factory(1, NAMES, BOOK.pack, METRICS)(0)
+    cases = state._router.cases
+    heard = Answers({"ip:x": Answer(1, 1), "user:y": Answer(1, 1)})
+
+    state.process([record(1, dossier(1))])
+    waiting = len(cases.objects())
+    state.process([record(2, heard)])
+
+    assert (waiting, len(cases.objects())) == (1, 0)
+    effects = state.process([record(3, dossier(2, 200), Answers({"ip:x": Answer(2, 2)}))])
+    verdicts = [value for topic, _, value in said(effects) if topic == "orders.verdicts"]
+    assert [(value["verdict_seq"], value["previous"], value["total"]) for value in verdicts] == [(2, "released", 200)]
+    assert cases.objects() == []
