@@ -110,22 +110,25 @@ def pack(asked: Asked) -> Iterator[Row]:
     for _ in range(asked.times):
         with asked.line() as line:
             asked.say(f"标准规则包，{asked.orders} 单积压 · standard pack, a backlog")
-            yield _worked(asked, line, [], 0.0)
+            yield _worked(asked, line, 0, 0.0)
 
 
 def backlog(asked: Asked) -> Iterator[Row]:
     """The same, while orders go on coming at the first rate: how long until verdicts are level with the stream."""
     rate = asked.rates[0] if asked.rates else 200.0
-    # a day's orders follow from its size and number: the next day, as far as it is needed
-    live = days.day(1, asked.orders)[0][: max(200, int(rate * asked.seconds))]
     with asked.line() as line:
         asked.say(f"{asked.orders} 单积压，同时 {rate:g} 单/秒 · a backlog while orders go on coming")
-        yield _worked(asked, line, live, rate)
+        yield _worked(asked, line, max(200, int(rate * asked.seconds)), rate)
 
 
-def _worked(asked: Asked, line: rig.Rig, live: Sequence[Sent], rate: float) -> Row:
+def _worked(asked: Asked, line: rig.Rig, later: int, rate: float) -> Row:
+    """later: records that come at the rate while the others are worked off, the rest of the same day.
+
+    Of the next day they would not do: stock is told in the broker's time, which the backtest of such a topic goes by.
+    """
     line.prepare(data_file("rules/standard"))
-    records, told = days.day(0, asked.orders)
+    whole, told = days.day(0, asked.orders + later)
+    records, live = whole[: len(whole) - later], whole[len(whole) - later :]
     asyncio.run(_write(line, records, told, None))
     began, zero = time.time(), rig.processor(line.broker_pid() or 0)
     for name in WORKERS:
@@ -136,7 +139,7 @@ def _worked(asked: Asked, line: rig.Rig, live: Sequence[Sent], rate: float) -> R
     pids = [line.watched[name].pid for name in WORKERS]
     used, held = sum(map(rig.processor, pids)), sum(rig.memory(pid).peak for pid in pids)
     broker = rig.processor(line.broker_pid() or 0) - zero
-    wanted = {one.order for one in [*records, *live] if one.decided}
+    wanted = {one.order for one in whole if one.decided}
     missing, lines = overload.unjudged(wanted, line.settings)
     asked.say("回测核对 · the backtest's verdicts")
     differ = overload.unequal(line.settings, lines, line.home)
@@ -144,6 +147,7 @@ def _worked(asked: Asked, line: rig.Rig, live: Sequence[Sent], rate: float) -> R
     for message in kafka.read_all(line.address, [line.name("orders.verdicts")]):
         first.setdefault((message.key or b"").decode(), message.timestamp)
     old = {one.order for one in records}
+    new = [one for one in live if one.order not in old]
     at = sorted(ms / 1000 for order, ms in first.items() if order in old)
     row = {
         "engine": "orderstream",
@@ -156,7 +160,7 @@ def _worked(asked: Asked, line: rig.Rig, live: Sequence[Sent], rate: float) -> R
         "missing": len(missing),
         "agreement": 1 - len(differ) / len(lines),
     }
-    return {**row, **(_level(line, live, first, began, rate) if live else {})}
+    return {**row, **(_level(line, new, first, began, rate) if new else {})}
 
 
 def _level(line: rig.Rig, live: Sequence[Sent], first: Mapping[str, int], began: float, rate: float) -> Row:
