@@ -57,8 +57,11 @@ class Tuning:
     commit_interval_s: float = 0.5
     idle_interval_s: float = 1.0
     linger_s: float = 0.0
+    """How long what is sent beside the batches (claims, archives) waits for company; what a fetch led to leaves at its end."""
     gather_s: float = 0.0
-    """How long the first record of a quiet moment waits for others; nobody waits while there is a backlog."""
+    """From when all that was fetched has been worked off until more is asked for: what it led to is there by then. The first record
+    of a quiet moment waits for nobody.
+    """
     max_request_bytes: int = 4 << 20
     max_batch_bytes: int = 1 << 18
     # gzip costs 50 µs a record batch before its first byte, and is all that aiokafka has without a C library: what should be

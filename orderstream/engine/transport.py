@@ -15,7 +15,7 @@ Also repaired here, each a difference between what Faust says and does:
   number over several workers;
 - `fetch_max_wait_ms` was fixed at 1,500;
 - a fetch brings what is there at that moment, so a low load makes batches of one: requests keep a distance (`Pace`); what is
-  sent leaves in as many requests as it was made at moments: see `Gatherer`.
+  sent leaves in as many requests as it was made at moments, and each record of it has a future of its own: see `Gatherer`.
 """
 
 # ruff: noqa: SLF001 - repairing a library from outside means reaching into it; aiokafka and faust-streaming are pinned for this
