@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterable
@@ -62,7 +63,7 @@ class Installation:
         self.brief = brief
         self.supervisor = Supervisor()
         names = ["intake", "fetch", "erp", "board", "actions", *(f"w{n}" for n in range(1, workers + 3))]
-        self.links = {name: Link(name, broker.free_port()) for name in names}
+        self.links = {name: Link(name) for name in names}
         self._stack = ExitStack()
         self._platforms = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -165,7 +166,13 @@ class Installation:
     def _link(self, file: Path) -> None:
         """Puts a listener for each link into a broker's properties."""
         said = dict(line.split("=", 1) for line in file.read_text().splitlines())
-        for name, link in self.links.items():
+        # chosen at each attempt, all at once, and with the links' own ports open: none of them is another's
+        with ExitStack() as held:
+            probes = [held.enter_context(socket.socket()) for _ in self.links]
+            for probe in probes:
+                probe.bind(("127.0.0.1", 0))
+            upstreams = [int(probe.getsockname()[1]) for probe in probes]
+        for (name, link), link.upstream in zip(self.links.items(), upstreams, strict=True):
             listener = name.upper()
             said["listeners"] += f",{listener}://127.0.0.1:{link.upstream}"
             said["advertised.listeners"] += f",{listener}://127.0.0.1:{link.port}"

@@ -14,7 +14,7 @@ import contextlib
 class Link:
     """A TCP proxy from `port` to `upstream`, both on loopback."""
 
-    def __init__(self, name: str, upstream: int) -> None:
+    def __init__(self, name: str, upstream: int = 0) -> None:
         self.name = name
         self.upstream = upstream
         self.port = 0
