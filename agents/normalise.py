@@ -14,7 +14,7 @@ from orderstream import topics, wire
 from orderstream.engine import Effects, Record, Send, partition_for
 from orderstream.facts import Forget, News, OrderItem, batch
 from orderstream.identity import Keys
-from orderstream.metrics import Metrics
+from orderstream.metrics import Metrics, observe
 from orderstream.normalise import Books, Normaliser, OrderState, Rejection
 from orderstream.orders import Raw
 from orderstream.pages import Page
@@ -80,20 +80,21 @@ class NormaliseState:
         dossiers: dict[int, dict[str, list[OrderItem]]] = defaultdict(dict)
         sends: list[Send] = []
         changed: dict[str, OrderState] = {}
-        read: dict[str, int] = {}
+        waits: dict[str, list[float]] = {}
         for record in records:
             if record.topic in (self._names.stock, self._names.updates):
                 rejection = self._learn(record, facts)
             elif record.topic == self._names.forgotten:
                 rejection = self._forget(record, dossiers, changed)
             else:
-                rejection = self._order(record, now, facts, dossiers, changed, read)
+                rejection = self._order(record, now, facts, dossiers, changed, waits)
             if rejection is not None:
                 self._metrics.reject(rejection.channel, rejection.code, len(rejection.body))
                 value = msgspec.json.encode(rejection)
                 sends.append(Send(self._names.rejected, value, rejection.order_id.encode(), public=True))
-        for channel, count in read.items():
-            self._metrics.orders.labels("normalise", channel).inc(count)
+        for channel, waited in waits.items():
+            self._metrics.orders.labels("normalise", channel).inc(len(waited))
+            observe(self._latency, waited)
         self._told_idle = False
         sends += self._fact_sends(facts, idle=False)
         for partition, items in dossiers.items():
@@ -135,14 +136,13 @@ class NormaliseState:
         facts: dict[int, dict[str, list[News]]],
         dossiers: dict[int, dict[str, list[OrderItem]]],
         changed: dict[str, OrderState],
-        read: dict[str, int],
+        waits: dict[str, list[float]],
     ) -> Rejection | None:
         try:
             raw = self._raw(record)
         except wire.EnvelopeError as error:
             return strange(record, "bad-envelope", str(error))
-        read[raw.channel] = read.get(raw.channel, 0) + 1
-        self._latency.observe(max(0, now - raw.received_at) / 1000)
+        waits.setdefault(raw.channel, []).append(max(0, now - raw.received_at) / 1000)
         done = self._normaliser.process(raw, record.offset, now)
         partitions = self._partitions
         for entity, fact in done.facts.items():

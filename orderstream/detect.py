@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -57,7 +57,7 @@ class Detector:
         entities = self.entities
         for name, at, news in batch.items:
             fact = news[0]
-            if len(news) > 1 or type(fact) is not Fact or not fact.enters or fact.gone:
+            if len(news) > 1 or not _enters(fact):
                 held = entities.get(name)
             else:
                 found = entities.find(name)
@@ -192,7 +192,7 @@ class Detector:
 
     def _of_one(self, name: str, fact: News) -> Entity | None:
         """An entity of which `_pass` has made bytes: it is known what it has said of its order."""
-        if type(fact) is not Fact or not fact.enters or fact.gone:
+        if not _enters(fact):
             return None
         entity = Entity(name, self._zone)
         judges = self._judges_of(fact.pack, entity.kind)
@@ -314,14 +314,17 @@ def _count(held: Entity | Frozen) -> int:
     return sum(map(wire.length, [held] if isinstance(held, bytes) else held))
 
 
+def _enters(one: News) -> TypeGuard[Fact]:
+    """Whether it is of an order that counts in windows."""
+    return type(one) is Fact and one.enters and not one.gone
+
+
 def _beside(held: bytes, fact: Fact, reach: int) -> bytes | None:
     """An entity's bytes with one more order, where all are of one pack and none as near as `reach` (ms) to it; None where not."""
     if wire.length(held) >= FEW:
         return None
     news = wire.decode_news(held)
     for one in news:
-        if type(one) is not Fact or not one.enters or one.gone or one.order == fact.order or one.pack != fact.pack:
-            return None
-        if abs(one.at - fact.at) < reach:
+        if not _enters(one) or one.order == fact.order or one.pack != fact.pack or abs(one.at - fact.at) < reach:
             return None
     return wire.encode((*news, fact))

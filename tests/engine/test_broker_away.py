@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from orderstream import broker
 from orderstream.engine import Send, Tuning, make_app
@@ -41,6 +41,15 @@ async def test_a_first_record_of_a_topic_waits_for_the_broker(tmp_path: Path) ->
         assert (await sent).offset == 0
         with pytest.raises(UnknownTopicOrPartitionError):
             await producer.send([Send("nowhere", b"x", partition=0)])
+        # what no broker could take is refused at once, and what was to go with it stays
+        for record, error in (
+            (Send("late", b"x" * (5 << 20), partition=0), MessageSizeTooLargeError),
+            (Send("late", b"x", partition=1), ValueError),
+        ):
+            with pytest.raises(error):
+                await producer.send([Send("late", b"beside", partition=0), record])
+        (sent,) = await producer.send([Send("late", b"y", partition=0)])
+        assert (await sent).offset == 1
     finally:
         await producer.stop()
         own.kill()

@@ -14,9 +14,9 @@ import contextlib
 class Link:
     """A TCP proxy from `port` to `upstream`, both on loopback."""
 
-    def __init__(self, name: str, upstream: int = 0) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.upstream = upstream
+        self.upstream = 0
         self.port = 0
         self.delay = 0.0
         """Seconds that every piece of data waits, in each direction."""
