@@ -127,7 +127,7 @@ class Judge:
                 pass
         program = self.programs.get(name)
         try:
-            return program.execute(values.context()) if program is not None else None
+            return _ordered(program.execute(values.context())) if program is not None else None
         except CEL_ERRORS:
             return None
 
@@ -143,6 +143,13 @@ class Judge:
                     raise PackError(f"{self.id}.yaml: {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
                 if name in ("when", "unavailable", "members", "profile") and not isinstance(result, bool):
                     raise PackError(f"{self.id}.yaml: {name}: gives {result!r}, not true or false")
+
+
+def _ordered(told: Any) -> Any:
+    """What the library gives, with its maps in the order of their keys: of themselves they lie otherwise each time, and a verdict does not."""
+    if isinstance(told, dict):
+        return {key: _ordered(told[key]) for key in sorted(told, key=lambda key: (type(key).__name__, key))}
+    return [_ordered(one) for one in told] if isinstance(told, list) else told
 
 
 class Values:

@@ -43,9 +43,11 @@ def said(source: str, env: dict[str, Any]) -> Any:
 
 
 def alike(a: Any, b: Any) -> bool:
-    """Equal, and of one type all the way down."""
+    """Equal, and of one type all the way down; the library's maps have no order."""
     if type(a) is not type(b):
         return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
     if isinstance(a, list):
         return len(a) == len(b) and all(map(alike, a, b))
     return bool(a == b) and repr(a) == repr(b)

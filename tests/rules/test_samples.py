@@ -61,6 +61,19 @@ def test_what_an_article_may_be_is_looked_for_where_a_rule_may_ask(said: str, as
     assert Reading(order(), pack, 0, 0, goods, Keys(b"k")).unmapped[0]["nearest"] == ([["S1", "c1", 100]] if asked else [])
 
 
+def test_a_map_in_evidence_lies_in_one_order() -> None:
+    """The library gives a map in another order each time it is asked; the same verdict is the same bytes."""
+    standard = load(data_file("rules/standard"))
+    said = "[{'c': 1, 'a': {'z': 1, 'y': 2, 'x': 3}, 'b': 2, 'd': 4}]"
+    rule = msgspec.structs.replace(standard.rules["unknown-article"], id="r", when="true", detail=said)
+    pack = Pack(msgspec.structs.replace(standard.policy, combinations=()), {"r": rule})
+
+    for _ in range(20):
+        findings, _absent = Reading(order(), pack, 0, 0, Catalogue(), Keys(b"k")).judge()
+        told = findings["r"].evidence["detail"]
+        assert msgspec.json.encode(told) == b'[{"a":{"x":3,"y":2,"z":1},"b":2,"c":1,"d":4}]'
+
+
 def test_what_a_pack_remembers_is_what_it_would_say() -> None:
     """Rules without input, and those that ask a kind: whatever was asked before, and however much of it."""
     folder = data_file("rules/standard")
