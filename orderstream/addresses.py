@@ -84,15 +84,10 @@ def text(whole: str) -> str | None:
     浙江省杭州市西湖区文三路1号3幢2单元501室, 杭州 西湖区 文三路一号叁栋2-501 and 杭州市西湖区文三路１号3号楼二单元501 are one.
     """
     if not whole.isascii() and _HAN.search(whole):
-        return _spelled(whole)
+        return _chinese(whole)
     words, flats = _words(whole)
     street = " ".join(words)
     return f"|{street}|{' '.join(flats)}" if _deliverable(street) and not hidden(whole) else None
-
-
-@lru_cache(maxsize=65536)
-def _spelled(whole: str) -> str | None:
-    return _chinese(whole)
 
 
 def masked(value: str) -> bool:
@@ -143,6 +138,7 @@ def _clean(whole: str) -> str:
     return _SEPARATOR.sub("-", _BETWEEN.sub("", said))
 
 
+@lru_cache(maxsize=65536)
 def _chinese(whole: str, *, divided: bool = True) -> str | None:
     if masked(whole):
         return None

@@ -199,7 +199,7 @@ class Detector:
         missing = judges.silent(fact)
         if missing is None:
             return None
-        entity.begin(fact, judges, missing)
+        entity.admit(fact, judges, missing)
         entity.scheduled = True
         return entity
 

@@ -123,15 +123,14 @@ def ip(text: str) -> str | None:
 
     An IPv4 inside an IPv6 (mapped, 6to4) is the IPv4: it is one connection, told by two machines.
     """
-    if _IPV4.fullmatch(text):
-        return None if text.startswith(_NOWHERE) else text
-    return _ip(text.strip())
+    said = text.strip()
+    if _IPV4.fullmatch(said):
+        return None if said.startswith(_NOWHERE) else said
+    return _written_otherwise(said)
 
 
 @lru_cache(maxsize=8192)
-def _ip(said: str) -> str | None:
-    if _IPV4.fullmatch(said):
-        return None if said.startswith(_NOWHERE) else said
+def _written_otherwise(said: str) -> str | None:
     try:
         told = ipaddress.ip_address(said.partition("%")[0])
     except ValueError:

@@ -218,10 +218,6 @@ class Entity:
             touched.update((e.fact.order, e) for e in self._concerned(at))
         return touched
 
-    def begin(self, fact: Fact, judges: Judges, missing: tuple[str, ...]) -> None:
-        """Knows nothing yet: takes in an order of which it has said that these cannot judge it, and nothing else."""
-        self._put(fact, judges, missing, 0)
-
     def pass_by(self, fact: Fact, judges: Judges, missing: tuple[str, ...]) -> bool:
         """Takes in an order that is in no window with another one, and of which it finds nothing but what cannot judge it.
 
@@ -231,25 +227,20 @@ class Entity:
         if self.rare is not _NO_RARE or fact.order in self.by_order:
             return False
         reach = max(self.span, judges.reach)
-        index = len(keys)
         if keys and at - keys[-1][0] < reach:
             index = bisect_left(keys, (at, ""))
             if index == len(keys) or keys[index][0] - at < reach or (index and at - keys[index - 1][0] < reach):
                 return False
-        self._put(fact, judges, missing, index)
+        self.admit(fact, judges, missing)
         return True
 
-    def _put(self, fact: Fact, judges: Judges, missing: tuple[str, ...], index: int) -> None:
-        """Puts a silent order in its place."""
+    def admit(self, fact: Fact, judges: Judges, missing: tuple[str, ...]) -> None:
+        """Takes in an order that no other has a part in, and of which it has said that these cannot judge it, and nothing else."""
         entry = _entry(fact, judges)
         entry.judged = entry.fired = True
         entry.missing = missing
         self.span = max(self.span, judges.span)
-        self.keys.insert(index, (fact.at, fact.order))
-        self.entries.insert(index, entry)
-        self.by_order[fact.order] = entry
-        if self.cumulated:
-            self._forget_sums(index)
+        self._insert(entry)
 
     def _enter(self, fact: Fact, packs: Packs) -> dict[str, Entry] | None:
         """Takes in an order that comes behind all others in time, as most do: no window but its own can have changed.
