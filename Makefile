@@ -12,6 +12,7 @@ MINUTES ?=
 SECONDS ?= 600
 CHANNEL ?=
 ONLY ?=
+COMPILED ?=
 PEERS ?=
 TIMES ?=
 PAIRS ?=
@@ -19,7 +20,7 @@ A ?= HEAD~1
 B ?= HEAD
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast fuzz audit lint format types texts lock bench compare simulate soak recovery faults clean
+.PHONY: help setup demo compiled test test-fast test-compiled fuzz audit lint format types texts lock bench compare simulate soak recovery faults clean
 
 help: ## 说明各目标 · what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +49,16 @@ test: setup ## 全部测试，含真实 Kafka · the whole suite, on a real brok
 test-fast: setup ## 不需要 Kafka 的测试 · the tests that need no broker
 	$(BIN)/pytest -n 2 -m 'not stream'
 
+compiled: setup ## 可选：把各步编译成 C（需要 C 编译器）· the hops as C, for who wants it: a wheel, and a tree for tests and bench
+	rm -rf build/compiled build/wheels build/lib.*
+	COMPILE_HOPS=1 $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheels .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/compiled build/wheels/orderstream-*.whl
+	cp -r bench deploy docs rules schemas tests pyproject.toml build/compiled/
+
+test-compiled: compiled ## 编译版与纯 Python 逐字节相同 · the compiled hops say what the plain ones say, to the byte
+	cd build/compiled && PYTHONPATH=$$PWD PLAIN_TREE=$(CURDIR) ../../$(BIN)/python -m pytest -n 2 \
+	  tests/kernel tests/rules tests/catalogue tests/channels
+
 lint: setup ## ruff 检查与格式 · ruff's rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,8 +81,8 @@ fuzz: setup ## 对每个渠道模糊测试 · search every channel for what brea
 faults: setup ## 每种故障 20 轮，可分次跑 · twenty rounds of every fault, in as many runs as you like: ROUNDS= MINUTES= SEED=
 	@$(BIN)/python -m tests.faults $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-bench: setup ## 全部性能数字，一张表 · every figure of speed in one table: ORDERS= ONLY=reference,pack PEERS=folder TIMES=
-	@$(BIN)/python -m bench $(if $(ORDERS),--orders $(ORDERS)) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(TIMES),--times $(TIMES))
+bench: setup $(if $(COMPILED),compiled) ## 全部性能数字，一张表 · every figure of speed in one table: ORDERS= ONLY=reference,pack PEERS=folder TIMES= COMPILED=1
+	@$(BIN)/python -m bench $(if $(ORDERS),--orders $(ORDERS)) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(COMPILED),--compiled) $(if $(TIMES),--times $(TIMES))
 
 compare: setup ## 两个提交谁更慢，逐对比较 · is commit B slower than A, pair by pair; exit 1 if so: A= [B=HEAD] PAIRS=
 	@$(BIN)/python -m bench.compare $(A) $(B) $(if $(PAIRS),--pairs $(PAIRS))

@@ -1,9 +1,9 @@
 """One command for all figures: starts brokers, makes orders, runs, prints a table, writes JSON.
 
     python -m bench [--only reference,hot,pack,backlog,backtest,intake,recovery,growth] [--orders 50000] [--peers FOLDER]
-                    [--rates 200,1000] [--seconds 30] [--times 1] [--out build/bench.json]
+                    [--compiled] [--rates 200,1000] [--seconds 30] [--times 1] [--out build/bench.json]
 
-With --peers other engines of the reference job run in turn with ours, on the same orders: a folder with `<engine>/run.sh` in it
+With --compiled the product runs a second time, its hops compiled (`make compiled`). With --peers other engines of the reference job run in turn with ours, on the same orders: a folder with `<engine>/run.sh` in it
 (bench/engines.py says what it gets). Machines differ from hour to hour: compare only rows of one run.
 The exit code is 1 where one of our rows lacks an order, or judges one otherwise than the oracle.
 """
@@ -62,7 +62,9 @@ def machine() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of what was measured."""
     found = {name: version(name) for name in ("faust-streaming", "aiokafka", "msgspec", "orjson", "uvloop")}
-    return {"orderstream": commit(REPO), "python": platform.python_version(), "kafka": broker.kafka_version(), **found}
+    # builds of one version differ by a tenth: with profile-guided optimisation, as distributions and images have it, or without
+    python = f"{platform.python_version()} ({', '.join(platform.python_build())}, {platform.python_compiler()})"
+    return {"orderstream": commit(REPO), "python": python, "kafka": broker.kafka_version(), **found}
 
 
 def commit(checkout: Path) -> str:
@@ -74,7 +76,7 @@ def commit(checkout: Path) -> str:
 
 def sound(row: Mapping[str, Any]) -> bool:
     """Whether a row of ours lacks nothing and agrees."""
-    return row["engine"] != "orderstream" or (not row.get("missing") and row.get("agreement", 1.0) == 1.0)
+    return row["engine"] not in engines.OURS or (not row.get("missing") and row.get("agreement", 1.0) == 1.0)
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -112,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--warm", type=float, default=10, help="seconds at the rate before they are counted")
     parser.add_argument("--times", type=int, default=1, help="runs of each, in turn with the peers'")
+    parser.add_argument("--compiled", action="store_true", help="ours with compiled hops too (make compiled)")
     parser.add_argument("--peers", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     given = parser.parse_args(arguments)
@@ -130,7 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     try:
         told["versions"] = versions()
-        known = [engines.ours(), *(engines.peers(given.peers) if given.peers else [])]
+        known = [
+            engines.ours(),
+            *([engines.compiled()] if given.compiled else []),
+            *(engines.peers(given.peers) if given.peers else []),
+        ]
         rates = [float(rate) for rate in given.rates.split(",") if rate]
         asked = variants.Asked(given.orders, rates, given.seconds, given.warm, given.times, known, say)
         with terminable():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import filecmp
 import os
 import sys
 import time
@@ -47,6 +48,9 @@ _SCRIPT = 'trap : TERM; bash "$0" & wait; wait'
 """A leader that stays what it is: a script that becomes its engine would not be known again by who has to end it."""
 FIRST = 50
 """Orders that a paced engine has to answer before the clock begins."""
+
+
+OURS = ("orderstream", "orderstream compiled")
 
 
 class Engine(NamedTuple):
@@ -88,7 +92,18 @@ def ours(checkout: Path | None = None) -> Engine:
     own = root / ".venv" / "bin" / "python"
     python = str(own) if checkout is not None and own.exists() else sys.executable
     # the code of that checkout, whatever its environment was installed from
-    return Engine("orderstream", [python, str(root / "bench" / "reference" / "job.py")], python, env={"PYTHONPATH": str(root)})
+    return Engine(OURS[0], [python, str(root / "bench" / "reference" / "job.py")], python, env={"PYTHONPATH": str(root)})
+
+
+def compiled() -> Engine:
+    """The product with its hops compiled. Raises BadFile where `make compiled` has not built them, or something else."""
+    root = Path(__file__).parents[1]
+    tree = root / "build" / "compiled"
+    modules = [path.relative_to(tree) for folder in ("orderstream", "agents") for path in (tree / folder).rglob("*.py")]
+    if not modules or any(not filecmp.cmp(tree / path, root / path, shallow=False) for path in modules):
+        raise BadFile("没有与当前代码一致的编译版，请先 make compiled · no compiled build of this code: make compiled")
+    job = str(tree / "bench" / "reference" / "job.py")
+    return Engine(OURS[1], [sys.executable, job], sys.executable, env={"PYTHONPATH": str(tree)})
 
 
 def peers(folder: Path) -> list[Engine]:
@@ -219,7 +234,7 @@ class Run:
                 beside["repeated" if final[order][1] == answer else "revised"] += 1
             first.setdefault(order, message.timestamp)
             final[order] = ((message.timestamp, 0), answer)
-        if self.engine.name == "orderstream":
+        if self.engine.name in OURS:
             # Two verdicts of one order may share a millisecond. Their numbers say which is the later.
             final = {}
             for message in kafka.read_all(self.line.address, [f"{self.app}.orders.verdicts"]):
