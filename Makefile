@@ -57,7 +57,7 @@ compiled: setup ## 可选：把各步编译成 C（需要 C 编译器）· the h
 
 test-compiled: compiled ## 编译版与纯 Python 逐字节相同 · the compiled hops say what the plain ones say, to the byte
 	cd build/compiled && PYTHONPATH=$$PWD PLAIN_TREE=$(CURDIR) ../../$(BIN)/python -m pytest -n 2 \
-	  tests/kernel tests/rules tests/catalogue tests/channels
+	  tests/kernel tests/rules tests/catalogue tests/channels tests/stream
 
 lint: setup ## ruff 检查与格式 · ruff's rules and format
 	$(BIN)/ruff check .
