@@ -103,7 +103,7 @@ class NormaliseState:
         return Effects(sends, self._log(changed) or None)
 
     def _log(self, changed: dict[str, OrderState]) -> list[bytes]:
-        states = ((order, msgspec.Raw(wire.encode(state))) for order, state in changed.items())
+        states = [(order, msgspec.Raw(self._normaliser.log(state))) for order, state in changed.items()]
         return [self._logged(blob) for blob in wire.packed(states)]
 
     def _logged(self, states: bytes) -> bytes:

@@ -171,8 +171,18 @@ class Normaliser:
         state.current = state.window = None
         return state
 
+    def log(self, state: OrderState) -> bytes:
+        """What is to be remembered of an order, for `restore`. It lies as these bytes from then on.
+
+        Most are never asked for again; an object is taken apart for less while it is in the processor's cache, and as long as it is
+        one the collector goes through it.
+        """
+        sealed = msgspec.msgpack.encode(state)
+        self.orders.lay(state.order, sealed)
+        return sealed
+
     def restore(self, order: str, state: bytes, progress: int) -> None:
-        """Puts back what `process` had left of an order, encoded. progress: as it was then (ms)."""
+        """Puts back what `log` gave. progress: as it was then (ms)."""
         self.progress = max(self.progress, progress)
         if self.orders.lay(order, state):
             self.orders.remind(self.progress + MEMORY, order)
