@@ -107,6 +107,8 @@ class Shelf(Generic[T]):
         frozen = self._cold.get(key)
         if isinstance(frozen, bytes):
             return frozen
+        if frozen is None and not self._pages and key not in self._old:
+            return None
         return self.get(key)
 
     def change(self, key: str, value: bytes) -> None:
