@@ -22,6 +22,7 @@ Also repaired here, each a difference between what Faust says and does:
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import randrange
 from time import monotonic
@@ -397,8 +398,8 @@ class Gatherer(MessageAccumulator):  # type: ignore[misc]
     client.
     """
 
-    in_flight: set[int]
-    """Brokers that a request is on its way to: when it is answered, the sender looks by itself."""
+    in_flight: "InFlight"
+    """A broker that takes no more requests: when one is answered, the sender looks by itself."""
 
     def _append_batch(self, builder: Any, tp: Any) -> Any:
         if self._wakeup_handle is None and self._cluster.leader_for_partition(tp) not in self.in_flight:
@@ -455,11 +456,34 @@ class Gatherer(MessageAccumulator):  # type: ignore[misc]
         return super().drain_by_nodes(ignore_nodes, muted_partitions)
 
 
+class InFlight:
+    """The brokers that have as many requests on their way as they are to have, in place of aiokafka's set of those that have one.
+
+    With one, what people wait for, verdicts, stood behind the answer to the next batch's records. Of a partition there is one batch
+    under way as ever: its records keep their order.
+    """
+
+    MOST = 5
+    """Kafka's own client's number."""
+
+    def __init__(self) -> None:
+        self._count: Counter[int] = Counter()
+
+    def add(self, node: int) -> None:
+        self._count[node] += 1
+
+    def remove(self, node: int) -> None:
+        self._count[node] -= 1
+
+    def __contains__(self, node: int) -> bool:
+        return self._count[node] >= self.MOST
+
+
 class GatheringProducer(aiokafka.AIOKafkaProducer):  # type: ignore[misc]
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._message_accumulator.__class__ = Gatherer
-        self._message_accumulator.in_flight = self._sender._in_flight
+        self._message_accumulator.in_flight = self._sender._in_flight = InFlight()
 
 
 class Producer(driver.Producer):  # type: ignore[misc]

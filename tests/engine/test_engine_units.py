@@ -36,7 +36,7 @@ from orderstream.engine.app import Tuning
 from orderstream.engine.changelog import CLAIM, SIGNED, Reading, claim_headers, signed_headers
 from orderstream.engine.lane import Lane, Wires
 from orderstream.engine.partitioner import Partitioner, murmur2
-from orderstream.engine.transport import Consumer, ConsumerThread, Gatherer, Pace
+from orderstream.engine.transport import Consumer, ConsumerThread, Gatherer, GatheringProducer, InFlight, Pace
 
 # -- a lane, with a broker that acknowledges when it is told to
 
@@ -436,7 +436,7 @@ async def test_what_is_due_takes_along_what_waits_for_the_same_broker() -> None:
     """Records made at different moments leave in one request, of their own broker only; the sender is not woken to be told to wait."""
     brokers = {TP("t", 0): 1, TP("t", 1): 1, TP("u", 0): 2}
     made = Gatherer(SimpleNamespace(leader_for_partition=brokers.get), 1 << 14, 0, 30, linger_ms=200)
-    made.in_flight = set()
+    made.in_flight = InFlight()
     futures = [*made.put(TP("t", 0), [Send("t", b"first", b"k")])]
     assert made.waiter().done(), "the first one sets the clock"
     assert made.drain_by_nodes(set()) == ({}, False)
@@ -451,7 +451,8 @@ async def test_what_is_due_takes_along_what_waits_for_the_same_broker() -> None:
     # while a request is on its way, its answer is what the sender waits for
     made._batches[TP("u", 0)][0]._ctime -= 2_000
     assert set(made.drain_by_nodes({1})[0]) == {2}
-    made.in_flight.add(1)
+    for _ in range(InFlight.MOST):
+        made.in_flight.add(1)
     waiter = made.waiter()
     futures += made.put(TP("t", 0), [Send("t", b"last", b"k")])
     assert not waiter.done()
@@ -460,7 +461,7 @@ async def test_what_is_due_takes_along_what_waits_for_the_same_broker() -> None:
 
 def gatherer(**settings: int) -> Gatherer:
     made = Gatherer(SimpleNamespace(leader_for_partition=lambda _: 1), 400, 0, 30, **{"linger_ms": 60_000, **settings})
-    made.in_flight = set()
+    made.in_flight = InFlight()
     return made
 
 
@@ -482,6 +483,40 @@ async def test_records_handed_over_together_are_promised_together() -> None:
         batch.done(offset - batch.record_count)
         assert future.result().offset == offset - 1
     assert records == len(values)
+
+
+async def test_a_request_waits_for_no_other_but_for_its_partition_s_last() -> None:
+    """Verdicts do not stand behind the answer to somebody else's records; a partition's records keep their order."""
+    producer = GatheringProducer(acks="all", enable_idempotence=True, linger_ms=60_000)
+    producer._txn_manager.set_pid_and_epoch(1, 0)
+    made = producer._message_accumulator
+    made._cluster = SimpleNamespace(leader_for_partition=lambda _: 1)
+    asked: list[set[TP]] = []
+    never = asyncio.Event()
+
+    async def ask(_node: int, batches: dict[TP, object]) -> None:
+        asked.append(set(batches))
+        await never.wait()
+
+    producer._sender._send_produce_req = ask
+    sender = asyncio.create_task(producer._sender._sender_routine())
+
+    async def say(*partitions: int) -> None:
+        for number in partitions:
+            made.put(TP("t", number), [Send("t", b"v", b"k")])
+        made.push()
+        await settle()
+
+    await say(0, 1)
+    await say(0, 2)
+    assert asked == [{TP("t", 0), TP("t", 1)}, {TP("t", 2)}]
+    for number in range(3, 10):
+        await say(number)
+    assert len(asked) == InFlight.MOST
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sender
 
 
 async def test_a_batch_that_is_sent_again_takes_no_further_records() -> None:
