@@ -184,8 +184,12 @@ class _Index:
         return list(sums[1:][sums[1:] == sums[:-1]].tolist())
 
     def also_in(self, other: _Index) -> list[int]:
-        """The checksums that another index has too."""
-        return list(np.intersect1d(np.frombuffer(self._sums, "<u4"), np.frombuffer(other._sums, "<u4")).tolist())
+        """The checksums that another index has too. Each of the smaller is looked for in the larger, which may have millions."""
+        few, many = sorted((np.frombuffer(self._sums, "<u4"), np.frombuffer(other._sums, "<u4")), key=len)
+        if not len(few):
+            return []
+        nearest = many[np.minimum(np.searchsorted(many, few), len(many) - 1)]
+        return list(few[nearest == few].tolist())
 
 
 _NOWHERE: list[Place] = []

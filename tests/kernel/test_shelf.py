@@ -215,3 +215,24 @@ def test_a_page_whose_values_are_all_gone_takes_no_room() -> None:
     assert kept.find("a") is None
     assert list(kept.unopened(len)) == []
     assert list(kept.due(5)) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 40), max_size=30, unique=True), max_size=8))
+def test_what_is_laid_again_is_there_once(laid: list[list[int]]) -> None:
+    """Indices of every size, one larger than the other either way: the last value of a key stands, and its owner is told of the rest."""
+    gone: list[bytes] = []
+    made = Pages(gone.append)
+    wanted: dict[str, bytes] = {}
+    replaced: list[bytes] = []
+    for turn, numbers in enumerate(laid):
+        items = [(f"k{n}", 1, b"%d of %d" % (n, turn)) for n in numbers]
+        if items:
+            made.lay(pages.page(items, len))
+        replaced += [wanted[key] for key, _, _ in items if key in wanted]
+        wanted |= {key: value for key, _, value in items}
+        for key in ("k0", "k7", "nowhere"):
+            place = made.find(key)
+            assert (None if place is None else made.look(place)) == wanted.get(key)
+    assert sorted(made) == sorted(wanted)
+    assert sorted(gone) == sorted(replaced)
