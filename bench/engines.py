@@ -50,7 +50,8 @@ FIRST = 50
 """Orders that a paced engine has to answer before the clock begins."""
 
 
-OURS = ("orderstream", "orderstream compiled")
+OURS = ("orderstream", "orderstream-compiled")
+"""Names of ours; they begin topics' names."""
 
 
 class Engine(NamedTuple):
