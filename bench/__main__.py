@@ -3,8 +3,9 @@
     python -m bench [--only reference,hot,pack,backlog,backtest,intake,recovery,growth] [--orders 50000] [--peers FOLDER]
                     [--compiled] [--rates 200,1000] [--seconds 30] [--times 1] [--out build/bench.json]
 
-With --compiled the product runs a second time, its hops compiled (`make compiled`). With --peers other engines of the reference job run in turn with ours, on the same orders: a folder with `<engine>/run.sh` in it
-(bench/engines.py says what it gets). Machines differ from hour to hour: compare only rows of one run.
+With --compiled the product runs a second time, its hops compiled (`make compiled`). With --peers other engines of the reference job
+run in turn with ours, on the same orders: a folder with `<engine>/run.sh` in it (bench/engines.py says what it gets). Machines
+differ from hour to hour: compare only rows of one run.
 The exit code is 1 where one of our rows lacks an order, or judges one otherwise than the oracle.
 """
 
