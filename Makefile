@@ -23,7 +23,7 @@ B ?= HEAD
 .PHONY: help setup demo compiled test test-fast test-compiled fuzz audit lint format types texts lock bench compare simulate soak recovery faults clean
 
 help: ## 说明各目标 · what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
 	@echo '  make demo ORDERS=5000 RATE=100 REPORT=report.json'
 
@@ -41,7 +41,7 @@ demo: setup ## 模拟一次直播大促 · simulated shops, a real Kafka, every 
 	@$(BIN)/orderstream demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE)) $(if $(REPORT),--report $(REPORT))
 
 # every test that starts a process of ours would compile all of it again
-test test-fast: export PYTHONDONTWRITEBYTECODE =
+test test-fast test-compiled: export PYTHONDONTWRITEBYTECODE =
 
 test: setup ## 全部测试，含真实 Kafka · the whole suite, on a real broker too
 	$(BIN)/pytest -n 2 --durations=15

@@ -1,6 +1,8 @@
 """The compiled build, for who wants it: the same modules as C, which the hops do with a quarter less processor time.
 
-    COMPILE_HOPS=1 pip wheel --no-deps .        needs a C compiler and Python's headers
+    COMPILE_HOPS=1 pip wheel --no-deps --no-build-isolation .
+
+in an environment with Cython, as `make setup` makes it, and with a C compiler and Python's headers; `make compiled` does that.
 
 Without the variable everything is plain Python, and the wheel is for every machine. pyproject.toml says the rest.
 """
@@ -50,6 +52,6 @@ def extensions() -> list[Extension]:
 
 
 if os.environ.get("COMPILE_HOPS") == "1":
-    setup(setup_requires=["cython>=3.1"], ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count()}})
+    setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count()}})
 else:
     setup()

@@ -92,8 +92,7 @@ def ours(checkout: Path | None = None) -> Engine:
     root = checkout or Path(__file__).parents[1]
     own = root / ".venv" / "bin" / "python"
     python = str(own) if checkout is not None and own.exists() else sys.executable
-    # the code of that checkout, whatever its environment was installed from
-    return Engine(OURS[0], [python, str(root / "bench" / "reference" / "job.py")], python, env={"PYTHONPATH": str(root)})
+    return _of(OURS[0], root, python)
 
 
 def compiled() -> Engine:
@@ -103,8 +102,12 @@ def compiled() -> Engine:
     modules = [path.relative_to(tree) for folder in ("orderstream", "agents") for path in (tree / folder).rglob("*.py")]
     if not modules or any(not filecmp.cmp(tree / path, root / path, shallow=False) for path in modules):
         raise BadFile("没有与当前代码一致的编译版，请先 make compiled · no compiled build of this code: make compiled")
-    job = str(tree / "bench" / "reference" / "job.py")
-    return Engine(OURS[1], [sys.executable, job], sys.executable, env={"PYTHONPATH": str(tree)})
+    return _of(OURS[1], tree, sys.executable)
+
+
+def _of(name: str, tree: Path, python: str) -> Engine:
+    """The code of that tree, whatever this Python's environment was installed from."""
+    return Engine(name, [python, str(tree / "bench" / "reference" / "job.py")], python, env={"PYTHONPATH": str(tree)})
 
 
 def peers(folder: Path) -> list[Engine]:

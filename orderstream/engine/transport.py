@@ -399,7 +399,7 @@ class Gatherer(MessageAccumulator):  # type: ignore[misc]
     """
 
     in_flight: "InFlight"
-    """A broker that takes no more requests: when one is answered, the sender looks by itself."""
+    """Holds the brokers that get no further request for now: when one is answered, the sender looks by itself."""
 
     def _append_batch(self, builder: Any, tp: Any) -> Any:
         if self._wakeup_handle is None and self._cluster.leader_for_partition(tp) not in self.in_flight:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from bench import kernel
+from bench import days, kernel
 from orderstream import windows
 from orderstream.engine import Effects
 
@@ -54,7 +54,7 @@ def told(pack: str, batch: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    clock = itertools.count(time.mktime((2026, 11, 11, 0, 0, 0, 0, 0, 0)).__int__() * 1_000_000_000, 1_000_000)
+    clock = itertools.count(days.START * 1_000_000, 1_000_000)
     time.time_ns = lambda: next(clock)
     said = {f"{pack} {batch}": told(pack, batch) for pack in ("reference", "standard") for batch in BATCHES}
     print(orjson.dumps({"windows": windows.__file__, "said": said}).decode())  # noqa: T201
